@@ -1,0 +1,1 @@
+"""Sensors and conditions that start exactly the work that is needed."""

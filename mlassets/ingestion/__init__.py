@@ -1,0 +1,1 @@
+"""Landed files of any supported format become Parquet; knows nothing of Dagster."""

@@ -1,0 +1,1 @@
+"""Verdicts on data and models, and their report; knows nothing of Dagster."""
