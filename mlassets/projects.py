@@ -1,0 +1,1031 @@
+"""Project specs: one YAML file per project becomes a frozen model; each mistake has a line and a remedy."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, get_args
+
+from blake3 import blake3
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
+
+from mlassets.modelling.metrics import CANDIDATES, METRICS
+from mlassets.quality.checks import CHECKS
+from resources.errors import MlassetsError
+from resources.verdicts import Limit, Severity, Verdict
+
+TaskName = Literal["binary", "multiclass", "regression"]
+ColumnKind = Literal["numeric", "categorical", "boolean", "datetime", "text"]
+
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+SLUG_LENGTH = 63
+SOURCE_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
+MAX_SPEC_BYTES = 1_000_000
+MAX_SPEC_VALUES = 50_000
+
+_DEFAULT_METRIC = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
+
+NO_FAILED_ERROR = "no failed verdict of severity ERROR"
+DEFAULT_RULES = (NO_FAILED_ERROR, "beats_the_baseline")
+
+# What a right value looks like, by field; a field that is not here borrows from its parent.
+_EXAMPLES = {
+    "": "project: late-flights",
+    "project": "project: late-flights",
+    "description": "description: Will a departure arrive at least 15 minutes late?",
+    "owners": "owners: [team:network-ops, ana@example.org]",
+    "seed": "seed: 7",
+    "sources": 'sources: {flights: "landing/flights/*"}',
+    "segments": "segments: {column: origin}   or   segments: [EWR, JFK, LGA]",
+    "segments.source": "segments: {column: origin, source: flights}",
+    "draw": "draw: {sql: SELECT * FROM flights WHERE origin = $segment}",
+    "draw.sql": "sql: SELECT * FROM flights WHERE origin = $segment",
+    "draw.seconds": "seconds: 600",
+    "draw.memory": 'memory: "2GB"',
+    "target": "target: {column: late, task: binary}",
+    "target.column": "column: late",
+    "target.task": "task: binary",
+    "target.positive": 'positive: "yes"',
+    "key": "key: [carrier, flight, time_hour]",
+    "features": "features: {drop: [arr_time], kinds: {flight: categorical}}",
+    "features.drop": "drop: [arr_time, arr_delay]",
+    "features.kinds": "kinds: {flight: categorical, seats: numeric}",
+    "split": "split: {by: time, column: time_hour, test: 0.25, validation: 0.2}",
+    "split.by": "by: time",
+    "split.column": "column: time_hour",
+    "split.test": "test: 0.25",
+    "split.validation": "validation: 0.2",
+    "model": "model: {candidates: [baseline, linear, gradient_boosting], metric: roc_auc}",
+    "model.candidates": "candidates: [baseline, linear, gradient_boosting]",
+    "model.metric": "metric: roc_auc",
+    "model.tune": "tune: {trials: 20, seconds: 60}",
+    "model.limits": 'limits: {seconds: 1800, memory: "8GB"}',
+    "aggregate": "aggregate: {method: weighted}",
+    "checks": 'checks: {fail: {roc_auc: ">= 0.60"}, warn: {feature_drift: "<= 0.2"}}',
+    "checks.fail": 'fail: {roc_auc: ">= 0.60"}',
+    "checks.warn": 'warn: {feature_drift: "<= 0.2"}',
+    "checks.sample": "sample: 10000",
+    "review": 'review: {mode: auto, rules: ["roc_auc >= 0.6", "no failed verdict of severity ERROR"]}',
+    "review.mode": "mode: manual",
+    "review.rules": 'rules: ["roc_auc >= 0.6", "no failed verdict of severity ERROR"]',
+    "retrain": "retrain: {on: new_data, min_new_rows: 500}",
+    "retrain.on": "on: new_data",
+    "retrain.min_new_rows": "min_new_rows: 500",
+}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that is wrong in a spec file.
+
+    Attributes:
+        line: Line in the file, counted from 1; None where the file has none (it could not be opened).
+        field: Dotted path of the field, for instance `target.task`; empty for the file as a whole.
+        wrong: What is wrong, in a phrase.
+        example: What a right value looks like.
+    """
+
+    line: int | None
+    field: str
+    wrong: str
+    example: str
+
+    def __str__(self) -> str:
+        place = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.field) if part)
+        return f"{place + ': ' if place else ''}{self.wrong}\n    for example: {self.example}"
+
+
+class SpecError(MlassetsError):
+    """A project spec cannot be used; all its mistakes are listed, the first is also given as attributes.
+
+    Attributes:
+        file: The spec file.
+        project: The project that the file names, where that much could be read.
+        mistakes: What is wrong, in the order of the file.
+    """
+
+    def __init__(self, file: Path, mistakes: Sequence[Mistake], project: str | None = None) -> None:
+        self.file = file
+        self.project = project
+        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line or 0))
+        first = self.mistakes[0]
+        self.line, self.field, self.wrong, self.example = first.line, first.field, first.wrong, first.example
+        count = "1 mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
+        super().__init__("\n".join([f"{file}: {count}", *(f"  {mistake}" for mistake in self.mistakes)]))
+
+
+class _WrongError(ValueError):
+    """Mistakes found inside one field, each with its place relative to that field."""
+
+    def __init__(self, *found: tuple[tuple[str | int, ...], str]) -> None:
+        self.found = found
+        super().__init__("; ".join(text for _, text in found))
+
+
+def shown(value: object, length: int = 60) -> str:
+    """Return a value as it may stand in an error message: quoted, on one line, never longer than `length`."""
+    text = value[: length + 1] if isinstance(value, str) else value
+    quoted = json.dumps(text, ensure_ascii=False, default=lambda other: repr(other)[:length])
+    return quoted if len(quoted) <= length else f"{quoted[: length - 1]}…"
+
+
+def close_matches(name: str, known: Iterable[str]) -> str:
+    """Return a half sentence that names what `name` may have meant, or else what there is."""
+    names = list(known)
+    near = get_close_matches(name[:100], names, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"there is {listed}" if names else "there is none"
+
+
+def slugify(text: str) -> str:
+    """Return the slug nearest to `text`: lower-case ASCII letters, digits, single hyphens, at most 63."""
+    ascii_only = unicodedata.normalize("NFKD", text[:500]).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_only.lower()).strip("-")[:SLUG_LENGTH].rstrip("-") or "project"
+
+
+def memory_bytes(text: str) -> int:
+    """Return a size such as `2GB` or `512 MiB` in bytes.
+
+    Raises:
+        ValueError: If `text` is not a positive number with one of the units.
+    """
+    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+    units |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*([KMGT]i?B)", text.strip())
+    size = int(float(match[1]) * units[match[2]]) if match else 0
+    if size <= 0:
+        raise ValueError(f"{shown(text)} is not a size; write a number and one of {', '.join(units)}")
+    return size
+
+
+def _memory(text: str) -> str:
+    memory_bytes(text)
+    return text.strip()
+
+
+def _named(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty")
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise ValueError(f"{shown(text)} holds a control character (a line break, a tab, …)")
+    return text
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    seen: set[str] = set()
+    for position, name in enumerate(names):
+        if name in seen:
+            raise _WrongError(((position,), f"{shown(name)} is there twice"))
+        seen.add(name)
+    return names
+
+
+Column = Annotated[str, AfterValidator(_named)]
+Columns = Annotated[tuple[Column, ...], AfterValidator(_unique)]
+Memory = Annotated[str, AfterValidator(_memory)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SegmentsSpec(_Section):
+    """The slices of the population that get their own draw and model.
+
+    Attributes:
+        column: Column whose distinct values are the segments, found anew when data lands.
+        source: Source to look for `column` in; None means the first source of the spec that has it.
+        values: The segments, where the spec lists them; None when `column` is given.
+    """
+
+    column: Column | None = None
+    source: str | None = None
+    values: tuple[str, ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list_or_column(cls, given: Any) -> Any:
+        if isinstance(given, Mapping):
+            if "column" not in given and "values" not in given:
+                raise _WrongError(((), "neither names a `column` nor lists values"))
+            return given
+        if not isinstance(given, list | tuple):
+            raise _WrongError(((), f"{shown(given)} is neither a list of values nor {{column: …}}"))
+        if not given:
+            raise _WrongError(((), "lists no value; leave `segments` out for one segment `all`"))
+        for position, value in enumerate(given):
+            if isinstance(value, bool) or not isinstance(value, str | int):
+                raise _WrongError(((position,), f"{shown(value)} is not text; put it in quotes"))
+        return {"values": [str(value) for value in given]}
+
+    @field_validator("values")
+    @classmethod
+    def _usable(cls, values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for position, value in enumerate(values or ()):
+            try:
+                _named(value)
+            except ValueError as error:
+                raise _WrongError(((position,), str(error))) from None
+        return _unique(values) if values is not None else None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "SegmentsSpec":
+        if self.values is not None and (self.column or self.source):
+            raise _WrongError(((), "give either `column` or a list of values, not both"))
+        return self
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the project has the one segment `all`, so that its draw binds no `$segment`."""
+        return self.values == ("all",)
+
+
+class DrawSpec(_Section):
+    """The one SELECT that draws a segment's rows, and what it may use.
+
+    Attributes:
+        sql: One SELECT over the sources; `$segment` stands for the segment.
+        seconds: Wall-clock limit in seconds.
+        memory: Memory limit with its unit, for instance `2GB`.
+    """
+
+    sql: str
+    seconds: Seconds = 600
+    memory: Memory = "2GB"
+
+    @field_validator("sql")
+    @classmethod
+    def _not_empty(cls, sql: str) -> str:
+        if not _bare_sql(sql).strip():
+            raise ValueError("holds no SQL")
+        return sql
+
+
+class TargetSpec(_Section):
+    """What is predicted.
+
+    Attributes:
+        column: Column of the draw.
+        task: `binary`, `multiclass` or `regression`.
+        positive: For a binary target: the value that is the positive class; None leaves it to the data.
+    """
+
+    column: Column
+    task: TaskName
+    positive: Any = None
+
+    @model_validator(mode="after")
+    def _positive_fits(self) -> "TargetSpec":
+        if self.positive is not None:
+            if self.task != "binary":
+                raise _WrongError(
+                    (("positive",), f"only a binary target has a positive class, this is {self.task}")
+                )
+            if not isinstance(self.positive, str | int | float | bool):
+                raise _WrongError(
+                    (("positive",), f"{shown(self.positive)} is not one value (text, number, true/false)")
+                )
+        return self
+
+
+class FeaturesSpec(_Section):
+    """Which columns are left out, and the kinds that typing would get wrong.
+
+    Attributes:
+        drop: Columns of the draw that are not features.
+        kinds: Kind by column, overriding what the data suggests.
+    """
+
+    drop: Columns = ()
+    kinds: Mapping[Column, ColumnKind] = {}
+
+    @model_validator(mode="after")
+    def _no_kind_for_dropped(self) -> "FeaturesSpec":
+        both = [name for name in self.kinds if name in self.drop]
+        if both:
+            raise _WrongError(
+                *((("kinds", name), "is dropped, so a kind for it says nothing") for name in both)
+            )
+        return self
+
+
+class SplitSpec(_Section):
+    """How rows are divided into training, validation and test.
+
+    Attributes:
+        by: `random` (stratified where it applies), `time` (the newest rows are the test) or `group`.
+        column: The time or group column.
+        test: Share of all rows in the test split.
+        validation: Share of all rows in the validation split.
+    """
+
+    by: Literal["random", "time", "group"] = "random"
+    column: Column | None = None
+    test: Share = 0.25
+    validation: Share = 0.2
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SplitSpec":
+        if self.by == "random" and self.column:
+            raise _WrongError(
+                (
+                    ("column",),
+                    "a random split uses no column; write `by: time` or `by: group`, or leave it out",
+                )
+            )
+        if self.by != "random" and not self.column:
+            raise _WrongError((("column",), f"is missing: a split by {self.by} needs one"))
+        if self.test + self.validation >= 1:
+            raise _WrongError(
+                (
+                    ("test",),
+                    f"test {self.test:g} and validation {self.validation:g} leave nothing to train on",
+                )
+            )
+        return self
+
+
+class TuneSpec(_Section):
+    """How long hyper-parameters are searched for: until either budget is used up.
+
+    Attributes:
+        trials: Trials over all candidates.
+        seconds: Wall-clock seconds.
+    """
+
+    trials: Annotated[StrictInt, Field(ge=0, le=100_000)] = 20
+    seconds: Seconds = 60
+
+
+class LimitsSpec(_Section):
+    """What training one segment may use before it is stopped.
+
+    Attributes:
+        seconds: Wall-clock seconds.
+        memory: Memory with its unit, for instance `8GB`.
+    """
+
+    seconds: Seconds = 1800
+    memory: Memory = "8GB"
+
+
+class ModelSpec(_Section):
+    """What is trained and how it is chosen.
+
+    Attributes:
+        candidates: Kinds of estimators that compete; `baseline` is the trivial one.
+        metric: The metric that decides; filled in from the task where the spec leaves it out.
+        tune: Budget of the search.
+        limits: Limits of the whole step.
+    """
+
+    candidates: Columns = ("baseline", "linear", "gradient_boosting")
+    metric: str = ""
+    tune: TuneSpec = TuneSpec()
+    limits: LimitsSpec = LimitsSpec()
+
+    @field_validator("candidates")
+    @classmethod
+    def _known(cls, candidates: tuple[str, ...]) -> tuple[str, ...]:
+        if not candidates:
+            raise ValueError("names no candidate")
+        unknown = [(at, name) for at, name in enumerate(candidates) if name not in CANDIDATES]
+        if unknown:
+            raise _WrongError(
+                *(
+                    ((at,), f"{shown(name)} is no candidate; {close_matches(name, CANDIDATES)}")
+                    for at, name in unknown
+                )
+            )
+        return candidates
+
+
+class AggregateSpec(_Section):
+    """How the segments' metrics become the project's.
+
+    Attributes:
+        method: `weighted` by test rows, or `unweighted`: every segment counts the same.
+    """
+
+    method: Literal["weighted", "unweighted"] = "weighted"
+
+
+def _limit(severity: Severity) -> Callable[[Any], Any]:
+    def parse(given: Any) -> Any:
+        if isinstance(given, Limit):
+            return given
+        limit = _parse_limit(given, severity) if isinstance(given, str) else None
+        if limit is None:
+            raise ValueError(
+                f'{shown(given)} is not a limit; write a comparison in quotes, such as ">= 0.60"'
+            )
+        return limit
+
+    return parse
+
+
+class ChecksSpec(_Section):
+    """Limits and severities that this project moves; all other checks keep their defaults.
+
+    Attributes:
+        fail: By metric, claim or measure: the limit whose breach blocks what is downstream.
+        warn: The same for limits whose breach informs.
+        sample: Rows that sampling checks look at.
+    """
+
+    fail: Mapping[str, Annotated[Limit, BeforeValidator(_limit("ERROR"))]] = {}
+    warn: Mapping[str, Annotated[Limit, BeforeValidator(_limit("WARN"))]] = {}
+    sample: Annotated[StrictInt, Field(ge=100, le=10_000_000)] = 10_000
+
+    @model_validator(mode="after")
+    def _one_limit_each(self) -> "ChecksSpec":
+        both = [name for name in self.warn if name in self.fail]
+        if both:
+            raise _WrongError(
+                *((("warn", name), "stands under `fail` as well; keep one of the two") for name in both)
+            )
+        return self
+
+    @property
+    def limits(self) -> dict[str, Limit]:
+        """The moved limits by metric, claim or measure, each with its severity."""
+        return {**self.fail, **self.warn}
+
+
+class ReviewSpec(_Section):
+    """Who decides about a release, and by which rules.
+
+    Attributes:
+        mode: `manual` waits for a reviewer; `auto` approves when every rule is met.
+        rules: Rules as text; see `rules_met`. A manual review shows them as evidence.
+    """
+
+    mode: Literal["manual", "auto"] = "manual"
+    rules: tuple[str, ...] = DEFAULT_RULES
+
+    @field_validator("rules")
+    @classmethod
+    def _parsed(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(" ".join(rule.split()) for rule in rules)
+
+    @model_validator(mode="after")
+    def _auto_has_rules(self) -> "ReviewSpec":
+        if self.mode == "auto" and not self.rules:
+            raise _WrongError((("rules",), "an automatic review without rules would approve everything"))
+        return self
+
+
+class RetrainSpec(_Section):
+    """When a project runs again by itself.
+
+    Attributes:
+        on: `new_data`: when a source that its draw reads has changed.
+        min_new_rows: Rows that must have landed since the last draw before it runs again.
+    """
+
+    on: Literal["new_data"] = "new_data"
+    min_new_rows: Annotated[StrictInt, Field(ge=0)] = 0
+
+    @field_validator("on", mode="before")
+    @classmethod
+    def _only_new_data(cls, given: Any) -> Any:
+        if given in ("drift", "cron"):
+            raise ValueError(f"this version knows `new_data` only; `{given}` is planned for a later one")
+        return given
+
+
+class ProjectSpec(_Section):
+    """One project: where its data is, what is predicted, how it is trained, judged and released.
+
+    Attributes:
+        project: Name: a slug of at most 63 characters; the first partition dimension.
+        description: One sentence for people.
+        owners: `team:name` or an e-mail address each, as Dagster shows them.
+        seed: Seed of everything random.
+        sources: Glob under the home by source name.
+        segments: The slices that get their own draw and model.
+        draw: The SQL that draws a segment's rows.
+        target: What is predicted.
+        key: Columns that identify a row; empty when rows are identified by their content.
+        features: What is left out, and kinds.
+        split: Training, validation and test.
+        model: Candidates, metric, search and limits.
+        aggregate: How segments are put together.
+        checks: Limits this project moves.
+        review: Who decides.
+        retrain: When it runs again.
+    """
+
+    project: str
+    description: str = ""
+    owners: tuple[str, ...] = ()
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
+    sources: Mapping[str, str]
+    segments: SegmentsSpec = SegmentsSpec(values=("all",))
+    draw: DrawSpec
+    target: TargetSpec
+    key: Columns = ()
+    features: FeaturesSpec = FeaturesSpec()
+    split: SplitSpec = SplitSpec()
+    model: ModelSpec = Field(default=ModelSpec(), validate_default=True)
+    aggregate: AggregateSpec = AggregateSpec()
+    checks: ChecksSpec = ChecksSpec()
+    review: ReviewSpec = ReviewSpec()
+    retrain: RetrainSpec = RetrainSpec()
+
+    # Fields are validated in the order above, and each validator sees the right ones among those before it:
+    # so one pass finds contradictions between sections as well as mistakes inside them.
+
+    @field_validator("project")
+    @classmethod
+    def _slug(cls, name: str) -> str:
+        if not SLUG.fullmatch(name) or len(name) > SLUG_LENGTH:
+            raise ValueError(
+                f"{shown(name)} is not a name of lower-case letters, digits and single hyphens, at most "
+                f"{SLUG_LENGTH} long; write {slugify(name)}"
+            )
+        return name
+
+    @field_validator("owners")
+    @classmethod
+    def _owner_form(cls, owners: tuple[str, ...]) -> tuple[str, ...]:
+        form = re.compile(r"team:[\w.-]+|[\w.%+-]+@[\w-]+(\.[\w-]+)+")
+        wrong = [(at, owner) for at, owner in enumerate(owners) if not form.fullmatch(owner)]
+        if wrong:
+            raise _WrongError(
+                *(((at,), f"{shown(owner)} is neither team:name nor an e-mail") for at, owner in wrong)
+            )
+        return owners
+
+    @field_validator("sources")
+    @classmethod
+    def _sources_stay_home(cls, sources: Mapping[str, str]) -> Mapping[str, str]:
+        if not sources:
+            raise ValueError("names no source")
+        found: list[tuple[tuple[str | int, ...], str]] = []
+        for name, glob in sources.items():
+            if not SOURCE_NAME.fullmatch(name) or len(name) > SLUG_LENGTH:
+                hint = slugify(name).replace("-", "_")
+                found.append(
+                    (
+                        (name,),
+                        f"source name {shown(name)} must be lower-case letters, digits, _ or -; write {hint}",
+                    )
+                )
+            if wrong := _glob_trouble(glob):
+                found.append(((name,), f"{shown(glob)} {wrong}"))
+        if found:
+            raise _WrongError(*found)
+        return sources
+
+    @field_validator("segments")
+    @classmethod
+    def _segments_source_known(cls, segments: SegmentsSpec, info: ValidationInfo) -> SegmentsSpec:
+        sources = info.data.get("sources")
+        if sources and segments.source and segments.source not in sources:
+            raise _WrongError(
+                (
+                    ("source",),
+                    f"{shown(segments.source)} is no source here; {close_matches(segments.source, sources)}",
+                )
+            )
+        return segments
+
+    @field_validator("draw")
+    @classmethod
+    def _draw_uses_segment(cls, draw: DrawSpec, info: ValidationInfo) -> DrawSpec:
+        segments: SegmentsSpec | None = info.data.get("segments")
+        uses = re.search(r"\$segment\b", _bare_sql(draw.sql)) is not None
+        if segments and not segments.is_whole and not uses:
+            raise _WrongError((("sql",), "never uses $segment, so every segment would draw the same rows"))
+        if segments and segments.is_whole and uses:
+            raise _WrongError((("sql",), "uses $segment, but the spec has no `segments`"))
+        return draw
+
+    @field_validator("key")
+    @classmethod
+    def _key_is_not_target(cls, key: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        target: TargetSpec | None = info.data.get("target")
+        if target and target.column in key:
+            raise _WrongError(
+                ((key.index(target.column),), "is the target; a key must be known before the target is")
+            )
+        return key
+
+    @field_validator("features")
+    @classmethod
+    def _features_are_not_target(cls, features: FeaturesSpec, info: ValidationInfo) -> FeaturesSpec:
+        target: TargetSpec | None = info.data.get("target")
+        if target and target.column in features.drop:
+            at = features.drop.index(target.column)
+            raise _WrongError((("drop", at), "is the target, which is never a feature and cannot be dropped"))
+        if target and target.column in features.kinds:
+            raise _WrongError((("kinds", target.column), "is the target; its type follows from target.task"))
+        return features
+
+    @field_validator("split")
+    @classmethod
+    def _split_is_not_target(cls, split: SplitSpec, info: ValidationInfo) -> SplitSpec:
+        target: TargetSpec | None = info.data.get("target")
+        if target and target.column == split.column:
+            raise _WrongError((("column",), "is the target; split by a column that is known before"))
+        return split
+
+    @field_validator("model")
+    @classmethod
+    def _metric_of_task(cls, model: ModelSpec, info: ValidationInfo) -> ModelSpec:
+        target: TargetSpec | None = info.data.get("target")
+        if target is None:
+            return model
+        known = METRICS[target.task]
+        if not model.metric:
+            return model.model_copy(update={"metric": _DEFAULT_METRIC[target.task]})
+        if model.metric not in known:
+            hint = close_matches(model.metric, known)
+            text = f"{shown(model.metric)} is no metric of a {target.task} task; {hint}"
+            raise _WrongError((("metric",), text))
+        return model
+
+    @field_validator("checks")
+    @classmethod
+    def _checks_known(cls, checks: ChecksSpec, info: ValidationInfo) -> ChecksSpec:
+        target: TargetSpec | None = info.data.get("target")
+        if target is None:
+            return checks
+        known = check_names(target.task)
+        wrong = [
+            (
+                (part, name),
+                f"{shown(name)} is no metric or check of a {target.task} task; {close_matches(name, known)}",
+            )
+            for part, limits in (("fail", checks.fail), ("warn", checks.warn))
+            for name in limits
+            if name not in known
+        ]
+        if wrong:
+            raise _WrongError(*wrong)
+        return checks
+
+    @field_validator("review")
+    @classmethod
+    def _rules_known(cls, review: ReviewSpec, info: ValidationInfo) -> ReviewSpec:
+        target: TargetSpec | None = info.data.get("target")
+        if target is None:
+            return review
+        wrong = [
+            (("rules", at), text)
+            for at, rule in enumerate(review.rules)
+            if (text := _rule_trouble(rule, target.task))
+        ]
+        if wrong:
+            raise _WrongError(*wrong)
+        return review
+
+    def hash_of(self, *sections: str) -> str:
+        """Return a stable hash of the named sections, so that a step can depend on what concerns it only.
+
+        Args:
+            sections: Field names of the spec; their order does not matter.
+
+        Raises:
+            KeyError: If a name is no field of the spec.
+        """
+        values = self.model_dump(mode="json")
+        chosen = {section: values[section] for section in sorted(set(sections))}
+        text = json.dumps(chosen, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return str(blake3(text.encode()).hexdigest())
+
+    def hash(self) -> str:
+        """Return a stable hash of the whole spec: equal for equal meaning, whatever the file looks like."""
+        return self.hash_of(*type(self).model_fields)
+
+
+def check_names(task: TaskName) -> tuple[str, ...]:
+    """Return every name that `checks` of a spec with this task may limit: metrics, claims and measures."""
+    entries = [entry for entry in CHECKS if task in entry.tasks]
+    names = [*METRICS[task], *(entry.claim for entry in entries), *(entry.measure for entry in entries)]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _bare_sql(sql: str) -> str:
+    """Return `sql` without its comments and text literals."""
+    return re.sub(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", " ", sql, flags=re.DOTALL)
+
+
+def _glob_trouble(glob: str) -> str | None:
+    parts = PurePosixPath(glob).parts
+    if not glob.strip() or any(unicodedata.category(character) == "Cc" for character in glob):
+        return "is not a path"
+    if glob.startswith(("/", "~")) or "\\" in glob or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", glob):
+        return "must be relative to the home, with / between folders"
+    if ".." in parts:
+        return "must stay inside the home: no `..`"
+    if glob.endswith("/"):
+        return "names a folder; add what to take from it, such as *"
+    return None
+
+
+_LIMIT = re.compile(r"(<=|>=|==|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?)")
+
+
+def _parse_limit(text: str, severity: Severity) -> Limit | None:
+    match = _LIMIT.fullmatch(text.strip()) if len(text) < 100 else None
+    return Limit(match[1], float(match[2]), severity) if match else None  # type: ignore[arg-type]  # the pattern's own five
+
+
+def _metric_rule(rule: str) -> tuple[str, Limit] | None:
+    """Return the metric name and the limit of a rule such as `roc_auc >= 0.6`."""
+    match = re.fullmatch(r"(\S+?)\s*((?:<=|>=|==|<|>).*)", rule) if len(rule) < 300 else None
+    limit = _parse_limit(match[2], "ERROR") if match else None
+    return (match[1], limit) if match and limit else None
+
+
+def _severity_rule(rule: str) -> Severity | None:
+    match = re.fullmatch(r"no (?:failed )?verdict of severity (ERROR|WARN)", rule)
+    return match[1] if match else None  # type: ignore[return-value]  # the pattern's own two
+
+
+def _rule_trouble(rule: str, task: TaskName) -> str | None:
+    """Return what is wrong with a rule for this task, or None."""
+    if _severity_rule(rule):
+        return None
+    claims = [entry.claim for entry in CHECKS if task in entry.tasks]
+    if rule in claims:
+        return None
+    if parsed := _metric_rule(rule):
+        metric = parsed[0]
+        if any(part in METRICS[task] for part in metric.split(".")):
+            return None
+        return f"{shown(metric)} is no metric of a {task} task; {close_matches(metric, METRICS[task])}"
+    return (
+        f"{shown(rule)} is no rule; write a comparison with a metric, `{NO_FAILED_ERROR}`, "
+        f"or the name of a check ({close_matches(rule, claims)})"
+    )
+
+
+def rules_met(
+    rules: Iterable[str], metrics: Mapping[str, float], verdicts: Iterable[Verdict]
+) -> list[tuple[str, bool, float | None]]:
+    """Hold a review's rules against what was measured and judged.
+
+    A rule is a comparison with a metric (`roc_auc >= 0.6`; looked up by that name, else as `test.roc_auc`),
+    the phrase `no failed verdict of severity ERROR` (or WARN, which counts ERROR too), or a claim,
+    met when all its verdicts passed. What was never measured or judged is not met: silence is no approval.
+
+    Args:
+        rules: Rules as a spec holds them.
+        metrics: Metrics of the project as a whole.
+        verdicts: All verdicts on what is up for review.
+
+    Returns:
+        For each rule: its text, whether it is met, and what was observed: the metric, or the number of failed
+        verdicts; None where there was nothing to look at.
+    """
+    judged = list(verdicts)
+    results: list[tuple[str, bool, float | None]] = []
+    for rule in rules:
+        if parsed := _metric_rule(rule):
+            name, limit = parsed
+            value = metrics.get(name, metrics.get(f"test.{name}"))
+            results.append((rule, value is not None and limit.holds(value), value))
+            continue
+        severity = _severity_rule(rule)
+        if severity:
+            looked_at = judged
+            failed = [
+                verdict
+                for verdict in judged
+                if not verdict.passed and verdict.severity in ("ERROR", severity)
+            ]
+        else:
+            looked_at = [verdict for verdict in judged if verdict.claim == rule]
+            failed = [verdict for verdict in looked_at if not verdict.passed]
+        results.append((rule, bool(looked_at) and not failed, float(len(failed)) if looked_at else None))
+    return results
+
+
+@dataclass(frozen=True)
+class LoadedProjects:
+    """The specs of a folder.
+
+    Attributes:
+        specs: Usable specs by project.
+        errors: One error per file that cannot be used; its project, where known, must be left as it is.
+        files: File of each usable spec, by project.
+    """
+
+    specs: dict[str, ProjectSpec]
+    errors: list[SpecError]
+    files: dict[str, Path] = field(default_factory=dict)
+
+
+def load_project(path: Path) -> ProjectSpec:
+    """Read one spec.
+
+    Raises:
+        SpecError: With every mistake in the file: its line, field, what is wrong and an example of right.
+    """
+    return _load(path)[0]
+
+
+def load_projects(folder: Path) -> LoadedProjects:
+    """Read every `*.yaml` and `*.yml` of a folder; what cannot be used is reported beside what can.
+
+    Two files that name one project, and two specs that give one source different globs, are all refused:
+    nothing says which of them is meant.
+    """
+    found: list[tuple[Path, ProjectSpec, Any]] = []
+    errors: list[SpecError] = []
+    paths = folder.iterdir() if folder.is_dir() else ()
+    for path in sorted(
+        path for path in paths if path.suffix in (".yaml", ".yml") and not path.name.startswith(".")
+    ):
+        try:
+            found.append((path, *_load(path)))
+        except SpecError as error:
+            errors.append(error)
+    specs: dict[str, ProjectSpec] = {}
+    files: dict[str, Path] = {}
+    for path, spec, document in found:
+        mistakes: list[Mistake] = []
+        for other, other_spec, _ in found:
+            if other == path:
+                continue
+            if other_spec.project == spec.project:
+                wrong = f"{spec.project} is named by {other.name} as well; one project has one file"
+                mistakes.append(_mistake(document, ("project",), wrong))
+            for name, glob in spec.sources.items():
+                if other_spec.sources.get(name, glob) != glob:
+                    theirs = shown(other_spec.sources[name])
+                    wrong = (
+                        f"source {name} is {shown(glob)} here and {theirs} in {other.name}; "
+                        "sources are shared by all projects: use one glob, or another name"
+                    )
+                    mistakes.append(_mistake(document, ("sources", name), wrong))
+        if mistakes:
+            errors.append(SpecError(path, mistakes, spec.project))
+        else:
+            specs[spec.project] = spec
+            files[spec.project] = path
+    return LoadedProjects(specs, errors, files)
+
+
+def _load(path: Path) -> tuple[ProjectSpec, Any]:
+    document = _read_yaml(path)
+    values = _plain(path, document)
+    name = values.get("project")
+    project = name if isinstance(name, str) and SLUG.fullmatch(name) else None
+    try:
+        return ProjectSpec.model_validate(values), document
+    except ValidationError as error:
+        raise SpecError(path, list(_mistakes(error, document)), project) from None
+
+
+def _read_yaml(path: Path) -> Any:
+    def refuse(wrong: str, line: int | None = None) -> SpecError:
+        return SpecError(path, [Mistake(line, "", wrong, _EXAMPLES[""])])
+
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_SPEC_BYTES + 1)
+    except OSError as error:
+        raise refuse(f"cannot be read: {error.strerror}") from None
+    if len(raw) > MAX_SPEC_BYTES:
+        raise refuse(f"is larger than {MAX_SPEC_BYTES:,} bytes; a spec holds settings, not data")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise refuse(
+            f"byte {error.start} (0x{raw[error.start]:02x}) is not UTF-8; save the file as UTF-8", line
+        ) from None
+    if not text.strip():
+        raise refuse("is empty", 1)
+    try:
+        document = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        problem = " ".join(str(error.problem).split())
+        if "\\t" in problem:
+            problem = "a tab indents this line; YAML is indented with spaces"
+        elif "duplicate key" in problem:
+            problem = problem.split(" with value")[0] + "; keep one of the two"
+        raise refuse(problem[:200], error.problem_mark.line + 1 if error.problem_mark else None) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise refuse(f"character #x{error.character:04x} is not allowed in YAML", line) from None
+    except (YAMLError, RecursionError, ValueError) as error:
+        # ValueError: a scalar that looks like a date or number but is none, such as 2024-13-45.
+        raise refuse(f"cannot be read as YAML: {' '.join(str(error).split())[:200]}", 1) from None
+    if not isinstance(document, dict):
+        raise refuse("is not a mapping of fields to values", 1)
+    return document
+
+
+def _plain(path: Path, document: Any) -> dict[str, Any]:
+    """Return the document as plain dicts, lists and scalars, refusing what no spec can mean."""
+    count = 0
+
+    def walk(node: Any, where: tuple[str | int, ...]) -> Any:
+        nonlocal count
+        count += 1
+        # Aliases of aliases can stand for more values than memory holds.
+        if count > MAX_SPEC_VALUES or len(where) > 50:
+            raise SpecError(
+                path, [_mistake(document, where[:3], f"holds more than {MAX_SPEC_VALUES:,} values")]
+            )
+        if isinstance(node, dict):
+            for name in node:
+                if not isinstance(name, str):
+                    wrong = f"{shown(name)} is not text; put it in quotes"
+                    raise SpecError(path, [_mistake(document, (*where, name), wrong)])
+            return {str(name): walk(value, (*where, name)) for name, value in node.items()}
+        if isinstance(node, list):
+            return [walk(value, (*where, position)) for position, value in enumerate(node)]
+        if hasattr(node, "tag") and not isinstance(node, str | int | float):
+            raise SpecError(
+                path, [_mistake(document, where, "has a YAML tag (`!…`), which specs do not use")]
+            )
+        for plain in (bool, int, float, str):
+            if isinstance(node, plain):
+                return plain(node)
+        return node
+
+    return dict(walk(document, ()))
+
+
+def _mistakes(error: ValidationError, document: Any) -> Iterable[Mistake]:
+    for found in error.errors(include_url=False):
+        where = tuple(part for part in found["loc"] if part != "[key]")
+        cause = found.get("ctx", {}).get("error")
+        if isinstance(cause, _WrongError):
+            for inner, wrong in cause.found:
+                yield _mistake(document, (*where, *inner), wrong)
+        else:
+            yield _mistake(document, where, _wrong(found["type"], where, found, cause))
+
+
+def _wrong(kind: str, where: tuple[str | int, ...], found: Mapping[str, Any], cause: object) -> str:
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return f"{shown(where[-1])} is no field here; {close_matches(str(where[-1]), _fields_at(where[:-1]))}"
+    if kind == "literal_error":
+        return f"{shown(found['input'])} is none of {found['ctx']['expected'].replace(chr(39), '')}"
+    if cause is not None:
+        return str(cause)
+    if found["input"] is None:
+        return "is given without a value"
+    message = found["msg"].replace("Input should be", "must be").replace("a valid dictionary", "a mapping")
+    return f"{message[0].lower()}{message[1:160]} (found {shown(found['input'])})"
+
+
+def _fields_at(where: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = ProjectSpec
+    for part in where:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        section = next((kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)), None)
+        if section is None or not issubclass(section, BaseModel):
+            return []
+        model = section
+    return list(model.model_fields)
+
+
+def _mistake(document: Any, where: tuple[str | int, ...], wrong: str) -> Mistake:
+    """Return a mistake at `where`, with the line of the deepest part of that path which the file has."""
+    node, line, reached = document, 0, 0
+    for part in where:
+        if isinstance(node, dict) and part in node:
+            line = node.lc.key(part)[0] if hasattr(node, "lc") and part in (node.lc.data or {}) else line
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            line = node.lc.item(part)[0] if hasattr(node, "lc") else line
+        else:
+            break
+        node, reached = node[part], reached + 1
+    path = [shown(part).strip('"') for part in where]
+    example = next(
+        example
+        for depth in range(len(path), -1, -1)
+        if (example := _EXAMPLES.get(".".join(path[:depth]) if depth else ""))
+    )
+    return Mistake(line + 1, ".".join(path), wrong, example)
