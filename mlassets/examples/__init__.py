@@ -1,0 +1,1 @@
+"""Worked examples: data, specs, and the scripts that made them."""
