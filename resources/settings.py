@@ -1,0 +1,106 @@
+"""Where a home keeps its parts, as one object: nothing else in the project reads the environment."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from resources.errors import MlassetsError
+
+_PREFIX = "MLASSETS_"
+
+
+class BadSettings(MlassetsError):
+    """A setting, usually an environment variable, has a value that cannot be used."""
+
+
+class Settings(BaseSettings):
+    """Every place and limit that a deployment may choose; all follow from `home` unless set.
+
+    Each field is read from the environment variable of its name with the prefix `MLASSETS_`
+    (`MLASSETS_HOME`, `MLASSETS_LAKE`, …). Local paths may be relative or start with `~`; they are made absolute.
+
+    Attributes:
+        home: The folder that holds everything by default.
+        lake: Where Things live: an absolute folder or a URI (`s3://bucket/prefix`).
+        catalog: SQLAlchemy URL of the index of all Things. A plain path means SQLite.
+        landing: Where files land before they become sources: an absolute folder or a URI.
+        projects: Folder of the project specs.
+        dagster_home: Folder of the Dagster instance.
+        quarantine: Folder for landed files that could not be ingested.
+        consumption: The DuckDB file that `publish` writes.
+        reports_url: Address under which reports are served, if they are; else they are linked as files.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
+
+    home: Path = Path(".mlassets")
+    lake: str = ""
+    catalog: str = Field(default="", repr=False)
+    landing: str = ""
+    projects: Path = Path()
+    dagster_home: Path = Path()
+    quarantine: Path = Path()
+    consumption: Path = Path()
+    reports_url: str | None = None
+
+    @model_validator(mode="after")
+    def _derive(self) -> Self:
+        home = _absolute(self.home)
+        found = {
+            "home": home,
+            "lake": _place(self.lake, home / "lake"),
+            "catalog": _database(self.catalog, home / "catalog.db"),
+            "landing": _place(self.landing, home / "landing"),
+            "projects": _folder(self.projects, home / "projects"),
+            "dagster_home": _folder(self.dagster_home, home / "dagster"),
+            "quarantine": _folder(self.quarantine, home / "quarantine"),
+            "consumption": _folder(self.consumption, home / "consumption.duckdb"),
+        }
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
+        return self
+
+    @classmethod
+    def load(cls, **chosen: object) -> Self:
+        """Read the settings from the environment; `chosen` fields take precedence.
+
+        Raises:
+            BadSettings: If a value cannot be used; the message names its environment variable.
+        """
+        try:
+            return cls(**chosen)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = str(first["loc"][0]) if first["loc"] else ""
+            name = _PREFIX + field.upper() if field else "the settings"
+            reason = first["msg"].removeprefix("Value error, ")
+            raise BadSettings(f"{name} cannot be used: {reason}") from None
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _folder(path: Path, default: Path) -> Path:
+    return default if path == Path() else _absolute(path)
+
+
+def _place(value: str, default: Path) -> str:
+    if not value:
+        return str(default)
+    if "://" in value:
+        return value.rstrip("/")
+    return str(_absolute(Path(value)))
+
+
+def _database(value: str, default: Path) -> str:
+    if not value:
+        return f"sqlite:///{default}"
+    if "://" not in value:
+        return f"sqlite:///{_absolute(Path(value))}"
+    scheme, rest = value.split("://", 1)
+    if scheme in ("postgres", "postgresql"):
+        return f"postgresql+psycopg2://{rest}"
+    return value

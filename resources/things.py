@@ -1,0 +1,1031 @@
+"""Things: immutable, versioned results of steps, and the store that commits and finds them.
+
+    <lake>/things/<step>/project=<p>/segment=<s>/<version id>/
+        data.parquet      the dataset
+        artifacts/…       anything else
+        thing.json        the manifest, written last: its presence is the commit
+
+Then come the rows in the catalog. Whatever happens in between leaves either garbage without a manifest, which `sweep`
+removes, or a manifest without rows, which `sync` adopts.
+"""
+
+import base64
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import uuid_utils
+from blake3 import blake3
+
+from resources import provenance
+from resources.catalog import Catalog, ThingRows, attribute_rows
+from resources.errors import MlassetsError
+from resources.lake import Lake, LakeError, encode_name, hash_bytes, reached
+from resources.settings import Settings
+from resources.verdicts import Verdict
+
+MANIFEST = "thing.json"
+MANIFEST_SCHEMA = 1
+_VERDICTS = "verdicts.json"
+_REPORT = "report.html"
+_BATCH = 500
+_GRACE = timedelta(days=1)
+
+
+class UnknownThing(MlassetsError):
+    """No Thing of that id, step or partition is in the store."""
+
+
+class DamagedThing(MlassetsError):
+    """A committed Thing's manifest or bytes are not what they were."""
+
+
+class BadDraft(MlassetsError):
+    """What should become a Thing cannot be stored as it is."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Which project, segment or source a Thing is about: ordered pairs of dimension and value.
+
+    Values are kept exactly as the user gave them; only paths encode them.
+
+    Attributes:
+        dimensions: The pairs, coarsest first.
+    """
+
+    dimensions: tuple[tuple[str, str], ...]
+
+    def __post_init__(self) -> None:
+        for name, value in self.dimensions:
+            if not value or "\0" in value or not _is_text(value):
+                raise BadDraft(
+                    f"{value!r} cannot be a {name}: it must be text with at least one character and no NUL"
+                )
+
+    @classmethod
+    def project_of(cls, key: str) -> str:
+        """Return the project that a partition key of a project or segment belongs to."""
+        return cls.parse(key)["project"]
+
+    @classmethod
+    def project(cls, project: str) -> "Partition":
+        """Return the partition of a whole project."""
+        return cls((("project", project),))
+
+    @classmethod
+    def segment(cls, project: str, segment: str) -> "Partition":
+        """Return the partition of one segment of a project."""
+        return cls((("project", project), ("segment", segment)))
+
+    @classmethod
+    def source(cls, source: str) -> "Partition":
+        """Return the partition of a source."""
+        return cls((("source", source),))
+
+    @classmethod
+    def parse(cls, key: str) -> "Partition":
+        """Return the partition of a project (`late-flights`) or a segment (`late-flights|EWR`) from its key.
+
+        Raises:
+            BadDraft: If the key has more than two parts, or an empty one.
+        """
+        values = [_unescape(part) for part in key.split("|")]
+        if len(values) > 2:
+            raise BadDraft(
+                f"{key!r} is no partition key: it has {len(values)} parts, not `project` or `project|segment`"
+            )
+        return cls(tuple(zip(("project", "segment"), values, strict=False)))
+
+    @property
+    def key(self) -> str:
+        """The values joined by `|`; a `|` within a value is written `%7C`."""
+        return "|".join(_escape(value) for _, value in self.dimensions)
+
+    @property
+    def path(self) -> str:
+        """The folder below a step's, with every value encoded."""
+        return "/".join(f"{encode_name(name)}={encode_name(value)}" for name, value in self.dimensions)
+
+    def get(self, dimension: str) -> str | None:
+        """Return the value of a dimension, or None if the partition has no such dimension."""
+        return dict(self.dimensions).get(dimension)
+
+    def __getitem__(self, dimension: str) -> str:
+        return dict(self.dimensions)[dimension]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+def _escape(value: str) -> str:
+    return re.sub(r"%(?=(?:25)*7C)", "%25", value).replace("|", "%7C")
+
+
+def _unescape(part: str) -> str:
+    return re.sub(r"%((?:25)*)7C", lambda found: f"%{found[1][2:]}7C" if found[1] else "|", part)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Component:
+    """One file of a Thing. Its path may lie in an earlier version's folder, if the bytes were the same."""
+
+    kind: Literal["dataset", "artifact"]
+    name: str
+    path: str
+    size: int
+    hash: str
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A Thing before its commit.
+
+    Attributes:
+        dataset: The rows, or a stream of them; None if the step has none.
+        files: Instead of `dataset`: several Parquet files that together are the dataset, each a new file on this
+            machine's disk or a component that is in the lake already.
+        parameters: What was chosen; JSON values of any depth, numpy scalars too. Nulls are kept.
+        metrics: What was measured; numbers, NaN and infinities too.
+        labels: Short words to find the Thing by.
+        artifacts: Other files by name, as bytes or as paths on this machine's disk.
+        based_on: Ids of the Things that this one was made from; those read under `Store.recording` are added.
+        code_version: Version of the code that made it.
+        spec_hash: Hash of the project spec that it was made under.
+        schema: The schema of the whole dataset where `files` differ from each other.
+    """
+
+    dataset: pa.Table | pa.RecordBatchReader | None = None
+    files: Mapping[str, Path | Component] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, bytes | Path] = field(default_factory=dict)
+    based_on: Iterable[str] = ()
+    code_version: str | None = None
+    spec_hash: str | None = None
+    schema: pa.Schema | None = None
+
+
+_recorders: ContextVar[tuple[dict[str, None], ...]] = ContextVar("recorders", default=())
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`thing_id` is based on `based_on`; `depth` steps away from the Thing that was asked about."""
+
+    thing_id: str
+    based_on: str
+    depth: int
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What was adopted from the lake, and which manifests could not be read and why."""
+
+    things: int
+    check_runs: int
+    damaged: tuple[str, ...]
+
+
+class Thing:
+    """A committed Thing: a handle that reads its components when asked.
+
+    Whatever is read through it while `Store.recording` is active counts as lineage.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any], lake: Lake) -> None:
+        """Wrap a manifest; use `Store.get`, `latest` or `history` instead."""
+        self.manifest = manifest
+        self._lake = lake
+
+    @classmethod
+    def from_json(cls, text: str | bytes, lake: Lake, where: str = "") -> Self:
+        """Read a manifest, of this or any earlier schema number; unknown fields are kept.
+
+        Raises:
+            DamagedThing: If it is cut short, or names a file outside of the lake.
+        """
+        try:
+            manifest = json.loads(text)
+            thing = cls(manifest, lake)
+            for component in thing.components:
+                lake.full(component.path)
+            if where and thing.folder != where.rpartition("/")[0]:
+                raise ValueError(f"it belongs to {thing.folder}")
+        except (ValueError, KeyError, TypeError, AttributeError, LakeError) as error:
+            place = where or "a manifest in the catalog"
+            raise DamagedThing(
+                f"{place} cannot be read: {error}. Restore it from a backup, or remove its folder and make the version anew"
+            ) from error
+        if manifest["schema"] > MANIFEST_SCHEMA:
+            raise DamagedThing(
+                f"{where or thing.id} has manifest schema {manifest['schema']}, newer than this mlassets knows "
+                f"({MANIFEST_SCHEMA}); upgrade mlassets"
+            )
+        return thing
+
+    @property
+    def id(self) -> str:
+        """The version id, a UUIDv7: sorts by time."""
+        return cast("str", self.manifest["id"])
+
+    @property
+    def step(self) -> str:
+        """The step that made it."""
+        return cast("str", self.manifest["step"])
+
+    @cached_property
+    def partition(self) -> Partition:
+        """What it is about."""
+        return Partition(tuple(self.manifest["partition"].items()))
+
+    @property
+    def folder(self) -> str:
+        """Its folder in the lake."""
+        return _folder(self.step, self.partition, self.id)
+
+    @cached_property
+    def created_at(self) -> datetime:
+        """When it was committed (UTC)."""
+        return datetime.fromisoformat(self.manifest["created_at"])
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """What was chosen."""
+        return cast("dict[str, Any]", _unpack(self.manifest["parameters"]))
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """What was measured."""
+        return cast("dict[str, float]", _unpack(self.manifest["metrics"]))
+
+    @cached_property
+    def labels(self) -> dict[str, Any]:
+        """Short words to find it by."""
+        return cast("dict[str, Any]", _unpack(self.manifest["labels"]))
+
+    @cached_property
+    def components(self) -> tuple[Component, ...]:
+        """Its files."""
+        return tuple(
+            Component(one["kind"], one["name"], one["path"], one["size"], one["hash"], one.get("rows"))
+            for one in self.manifest["components"]
+        )
+
+    @property
+    def files(self) -> dict[str, Component]:
+        """The Parquet files that are its dataset, by name."""
+        return {one.name: one for one in self.components if one.kind == "dataset"}
+
+    @property
+    def artifacts(self) -> dict[str, Component]:
+        """Its other files, by name."""
+        return {one.name: one for one in self.components if one.kind == "artifact"}
+
+    @property
+    def based_on(self) -> tuple[str, ...]:
+        """Ids of the Things it was made from, in the order in which they were read."""
+        return tuple(self.manifest["based_on"])
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Who made it, when, where, with what code."""
+        return cast("Mapping[str, Any]", self.manifest["provenance"])
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that made it."""
+        return cast("str | None", self.manifest.get("run_id"))
+
+    @property
+    def code_version(self) -> str | None:
+        """Version of the code that made it."""
+        return cast("str | None", self.manifest.get("code_version"))
+
+    @property
+    def spec_hash(self) -> str | None:
+        """Hash of the project spec that it was made under."""
+        return cast("str | None", self.manifest.get("spec_hash"))
+
+    @property
+    def data_version(self) -> str:
+        """BLAKE3 over the names and hashes of its files: equal for equal content."""
+        return cast("str", self.manifest["data_version"])
+
+    @cached_property
+    def schema(self) -> pa.Schema | None:
+        """The exact schema of its dataset; None if it has none."""
+        stored = self.manifest.get("dataset_schema")
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored["ipc"]))) if stored else None
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of its dataset; None if it has none."""
+        counts = [one.rows for one in self.files.values() if one.rows is not None]
+        return sum(counts) if counts else None
+
+    def packages(self) -> dict[str, str]:
+        """Return the versions of all packages that were installed where it was made."""
+        text = self._lake.read_bytes(_environment_path(self.provenance["environment"]))
+        return cast("dict[str, str]", json.loads(text)["packages"])
+
+    def read(self) -> Self:
+        """Record that this Thing was read, for whoever uses no more than its parameters or metrics."""
+        for recorder in _recorders.get():
+            recorder[self.id] = None
+        return self
+
+    def scan(self) -> ds.Dataset:
+        """Return the dataset as one that is read lazily, with projection and filters pushed down.
+
+        Raises:
+            UnknownThing: If this Thing has no dataset.
+            DamagedThing: If a file is missing or of another size than was committed.
+        """
+        self.read()
+        if self.schema is None:
+            raise UnknownThing(
+                f"{self} has no dataset, only {sorted(self.artifacts) or 'parameters and metrics'}"
+            )
+        for component in self.files.values():
+            size = self._lake.size_of(component.path)
+            if size != component.size:
+                found = "missing" if size is None else f"{size} bytes long instead of {component.size}"
+                raise DamagedThing(f"{component.path} of {self} is {found}; restore it from a backup")
+        return self._lake.dataset([one.path for one in self.files.values()], self.schema)
+
+    def table(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:  # noqa: A002
+        """Return the dataset, or some of its columns and rows.
+
+        Raises:
+            UnknownThing: If this Thing has no dataset or no such column.
+            DamagedThing: If a file is missing, of another size than was committed, or unreadable.
+        """
+        dataset = self.scan()
+        names = dataset.schema.names if columns is None else list(columns)
+        missing = sorted(set(names) - set(dataset.schema.names))
+        if missing:
+            raise UnknownThing(f"{self} has no column {missing}; it has {dataset.schema.names}")
+        try:
+            table = dataset.to_table(columns=names, filter=filter)
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedThing(
+                f"the dataset of {self} ({', '.join(self.files)}) cannot be read: {error}"
+            ) from error
+        exact = pa.schema(
+            [dataset.schema.field(name) for name in names], self.schema.metadata if self.schema else None
+        )
+        return table if table.schema.equals(exact, check_metadata=True) else table.cast(exact)
+
+    def artifact(self, name: str) -> bytes:
+        """Return an artifact's bytes, after a check of their hash.
+
+        Raises:
+            UnknownThing: If there is no such artifact.
+            DamagedThing: If the bytes are not those that were committed.
+        """
+        component = self._artifact(name)
+        try:
+            data = self._lake.read_bytes(component.path)
+        except LakeError as error:
+            raise DamagedThing(f"artifact {name!r} of {self}: {error}") from error
+        if hash_bytes(data) != component.hash:
+            raise DamagedThing(
+                f"{component.path}, artifact {name!r} of {self}, is not what was committed: its bytes do not match "
+                "their hash. It is not used; restore the file from a backup or make the version anew"
+            )
+        return data
+
+    def artifact_path(self, name: str) -> str:
+        """Return where an artifact is: an absolute local path, or a URI.
+
+        Raises:
+            UnknownThing: If there is no such artifact.
+        """
+        return self._lake.location(self._artifact(name).path)
+
+    def _artifact(self, name: str) -> Component:
+        self.read()
+        try:
+            return self.artifacts[name]
+        except KeyError:
+            raise UnknownThing(f"{self} has no artifact {name!r}; it has {sorted(self.artifacts)}") from None
+
+    def __str__(self) -> str:
+        return f"{self.step} of {self.partition.key} ({self.id})"
+
+    def __repr__(self) -> str:
+        return f"<Thing {self}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Thing) and self.manifest == other.manifest
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def new_id(after: str | None = None) -> str:
+    """Return a fresh UUIDv7 that sorts after `after`, even if the clock has jumped back since."""
+    fresh = str(uuid_utils.uuid7())
+    if after is None or fresh > after:
+        return fresh
+    random = UUID(fresh).int & ((1 << 80) - 1)
+    return str(UUID(int=((UUID(after).int >> 80) + 1) << 80 | random))
+
+
+class Store:
+    """All Things of one lake and its catalog: commits them, finds them, keeps lake and catalog in step."""
+
+    def __init__(self, lake: Lake, catalog: Catalog) -> None:
+        """Join a lake and its catalog; `Store.open` does it from settings."""
+        self.lake = lake
+        self.catalog = catalog
+        self._known_environments: set[str] = set()
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Store":
+        """Open the store that the settings name; lake and catalog are made where they do not exist."""
+        return cls(Lake(settings.lake), Catalog(settings.catalog))
+
+    def commit(
+        self,
+        step: str,
+        partition: Partition,
+        draft: Draft,
+        *,
+        run_id: str | None = None,
+        started_at: datetime | None = None,
+    ) -> Thing:
+        """Store a draft as the newest version of `step` and `partition`; it is there whole or not at all.
+
+        A file whose bytes equal those of the same file in the previous version is not stored again: the manifest
+        points at the existing one.
+
+        Raises:
+            BadDraft: If something in the draft cannot be stored; nothing has been written then.
+            LakeError: If the lake cannot be written to.
+            CatalogError: If the catalog cannot be written to. The Thing is committed nevertheless, and the next
+                `sync` finds it.
+        """
+        parameters = _packed(draft.parameters, "parameters")
+        metrics = {_name(name, "metrics"): _metric(name, value) for name, value in draft.metrics.items()}
+        labels = _packed(draft.labels, "labels")
+        if draft.dataset is not None and draft.files:
+            raise BadDraft("a draft has either `dataset` or `files`, not both")
+        based_on = dict.fromkeys(_id(one) for one in draft.based_on)
+        for recorder in _recorders.get():
+            based_on.update(recorder)
+        previous = self.latest(step, partition)
+        thing_id = new_id(after=previous.id if previous else None)
+        folder = _folder(step, partition, thing_id)
+        try:
+            components, schema = self._write_components(folder, draft, previous)
+            self._write_environment()
+        except BaseException:
+            self.lake.delete_folder(folder)
+            raise
+        now = datetime.now(UTC)
+        manifest = {
+            "schema": MANIFEST_SCHEMA,
+            "id": thing_id,
+            "step": step,
+            "partition": dict(partition.dimensions),
+            "created_at": now.isoformat(timespec="microseconds"),
+            "run_id": run_id,
+            "code_version": draft.code_version,
+            "spec_hash": draft.spec_hash,
+            "data_version": _data_version(components),
+            "parameters": parameters,
+            "metrics": metrics,
+            "labels": labels,
+            "components": [
+                {name: value for name, value in vars(one).items() if value is not None} for one in components
+            ],
+            "dataset_schema": _schema_record(schema),
+            "based_on": list(based_on),
+            "provenance": provenance.capture(started_at, now),
+        }
+        text = json.dumps(manifest, allow_nan=False)
+        self.lake.put_bytes(f"{folder}/{MANIFEST}", text.encode())
+        reached("manifest written")
+        thing = Thing(json.loads(text), self.lake)
+        self.catalog.add_things([_rows(thing, text)])
+        reached("row written")
+        return thing
+
+    def _write_components(
+        self, folder: str, draft: Draft, previous: Thing | None
+    ) -> tuple[list[Component], pa.Schema | None]:
+        before = {(one.kind, one.name): one for one in previous.components} if previous else {}
+        components: list[Component] = []
+        schema = draft.schema
+        if draft.dataset is not None:
+            schema = draft.dataset.schema
+            path = f"{folder}/data.parquet"
+            old = before.get(("dataset", "data.parquet"))
+            written = self.lake.write_table(path, draft.dataset, unless=old.hash if old else None)
+            if written is None:
+                components.append(cast("Component", old))
+            else:
+                components.append(
+                    Component("dataset", "data.parquet", path, written.size, written.hash, written.rows)
+                )
+        elif draft.files:
+            schemas = []
+            for name, file in draft.files.items():
+                if isinstance(file, Component):
+                    components.append(file)
+                    if draft.schema is None:
+                        schemas.append(self.lake.dataset([file.path]).schema)
+                    continue
+                rows, own = _footer(file)
+                schemas.append(own)
+                path = f"{folder}/data/{encode_name(name)}"
+                components.append(self._write_file("dataset", name, path, file, before, rows))
+            if schema is None:
+                schema = _unified(schemas, list(draft.files))
+        for name, content in draft.artifacts.items():
+            path = f"{folder}/artifacts/{encode_name(_name(name, 'artifacts'))}"
+            components.append(self._write_file("artifact", name, path, content, before))
+        _refuse_doubles(components)
+        for subfolder in ("artifacts", "data"):
+            if any(one.path.startswith(f"{folder}/{subfolder}/") for one in components):
+                self.lake.sync_folder(f"{folder}/{subfolder}")
+        reached("components written")
+        return components, schema
+
+    def _write_file(
+        self,
+        kind: Literal["dataset", "artifact"],
+        name: str,
+        path: str,
+        content: bytes | Path,
+        before: Mapping[tuple[str, str], Component],
+        rows: int | None = None,
+    ) -> Component:
+        """Write one file, unless the previous version has the same bytes under the same name."""
+        old = before.get((kind, name))
+        if isinstance(content, Path):
+            if old and content.stat().st_size == old.size and _hash_file(content) == old.hash:
+                return old
+            written = self.lake.write_file(path, content)
+        else:
+            if old and len(content) == old.size and hash_bytes(content) == old.hash:
+                return old
+            written = self.lake.write_bytes(path, content)
+        return Component(kind, name, path, written.size, written.hash, rows)
+
+    def _write_environment(self) -> None:
+        """Store what packages are installed, once for all Things that were made with the same ones."""
+        name, text = provenance.environment()
+        if name not in self._known_environments:
+            path = _environment_path(name)
+            if not self.lake.exists(path):
+                self.lake.put_bytes(path, text)
+            self._known_environments.add(name)
+
+    def get(self, thing_id: str) -> Thing:
+        """Return a Thing by its id.
+
+        Raises:
+            UnknownThing: If there is none.
+        """
+        text = self.catalog.manifest(thing_id)
+        if text is None:
+            raise UnknownThing(
+                f"no Thing has the id {thing_id!r}. `mlassets catalog sync` adopts Things that are only in the lake"
+            )
+        return Thing.from_json(text, self.lake)
+
+    def latest(self, step: str, partition: Partition) -> Thing | None:
+        """Return the newest version of a step and partition, or None if there is none."""
+        texts = self.catalog.manifests(step=step, partition=partition.key, limit=1)
+        return Thing.from_json(texts[0], self.lake) if texts else None
+
+    def latest_of(self, step: str) -> dict[Partition, Thing]:
+        """Return the newest version of every partition of a step."""
+        things = [Thing.from_json(text, self.lake) for text in self.catalog.latest_of(step)]
+        return {thing.partition: thing for thing in things}
+
+    def read(self, thing: "Thing | str") -> Thing:
+        """Return a Thing, by itself or by its id, and record that it was read.
+
+        Raises:
+            UnknownThing: If there is none.
+        """
+        found = self.get(thing) if isinstance(thing, str) else thing
+        return found.read()
+
+    def history(
+        self,
+        step: str | None = None,
+        partition: Partition | None = None,
+        project: str | None = None,
+        limit: int | None = None,
+    ) -> list[Thing]:
+        """Return the versions that match all that is given, newest first."""
+        texts = self.catalog.manifests(
+            step=step, partition=partition.key if partition else None, project=project, limit=limit
+        )
+        return [Thing.from_json(text, self.lake) for text in texts]
+
+    def partitions(self, step: str) -> list[Partition]:
+        """Return the partitions of which `step` has a version, by key."""
+        return list(self.latest_of(step))
+
+    @contextmanager
+    def recording(self) -> Iterator[dict[str, None]]:
+        """Collect the ids of all Things that are read in this block, in order, without doubles.
+
+        Every commit inside of the block is based on what was read before it.
+        """
+        reads: dict[str, None] = {}
+        token = _recorders.set((*_recorders.get(), reads))
+        try:
+            yield reads
+        finally:
+            _recorders.reset(token)
+
+    def upstream(self, thing_id: str, depth: int | None = None) -> list[Edge]:
+        """Return what a Thing is based on, and what that is based on, nearest first."""
+        return self._walk(thing_id, depth, downstream=False)
+
+    def downstream(self, thing_id: str, depth: int | None = None) -> list[Edge]:
+        """Return what is based on a Thing, and what is based on that, nearest first."""
+        return self._walk(thing_id, depth, downstream=True)
+
+    def _walk(self, start: str, depth: int | None, *, downstream: bool) -> list[Edge]:
+        found: list[Edge] = []
+        seen = {start}
+        front = [start]
+        level = 0
+        while front and (depth is None or level < depth):
+            level += 1
+            edges = self.catalog.edges(front, downstream=downstream)
+            found.extend(Edge(thing, other, level) for thing, other in edges)
+            nearby = dict.fromkeys(thing if downstream else other for thing, other in edges)
+            front = [one for one in nearby if one not in seen]
+            seen.update(front)
+        return found
+
+    def record_verdicts(
+        self,
+        thing_id: str,
+        check_run: str,
+        verdicts: Sequence[Verdict],
+        report: bytes | None = None,
+        run_id: str | None = None,
+    ) -> None:
+        """Store what a run of checks found on a Thing, and its report; the Thing itself does not change.
+
+        Raises:
+            UnknownThing: If there is no such Thing.
+            BadDraft: If there are no verdicts, a claim occurs twice, or the check run has verdicts already.
+        """
+        self.get(thing_id)
+        claims = Counter(verdict.claim for verdict in verdicts)
+        if not claims or max(claims.values()) > 1:
+            raise BadDraft(f"check run {check_run!r} needs one verdict for every claim, got {dict(claims)}")
+        folder = f"verdicts/{thing_id}/{encode_name(check_run)}"
+        if self.lake.exists(f"{folder}/{_VERDICTS}"):
+            raise BadDraft(
+                f"check run {check_run!r} has verdicts on {thing_id} already; verdicts do not change, give a new "
+                "check run an id of its own (`resources.things.new_id()`)"
+            )
+        record: dict[str, Any] = {
+            "schema": MANIFEST_SCHEMA,
+            "thing_id": thing_id,
+            "check_run": check_run,
+            "created_at": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "run_id": run_id,
+            "report": None,
+            "verdicts": [_pack(one.as_dict(), f"verdict {one.claim}") for one in verdicts],
+        }
+        if report is not None:
+            # A crashed attempt of the same check run may have left a report behind.
+            name = f"report-{new_id()}.html" if self.lake.exists(f"{folder}/{_REPORT}") else _REPORT
+            written = self.lake.write_bytes(f"{folder}/{name}", report)
+            record["report"] = {"path": written.path, "size": written.size, "hash": written.hash}
+        reached("report written")
+        self.lake.put_bytes(f"{folder}/{_VERDICTS}", json.dumps(record, allow_nan=False).encode())
+        reached("verdicts written")
+        self.catalog.add_verdicts(_verdict_rows(record))
+
+    def verdicts(self, thing_id: str) -> list[Verdict]:
+        """Return the newest verdict of every claim on a Thing, by claim; empty if it was never judged."""
+        newest: dict[str, Verdict] = {}
+        for row in self.catalog.verdicts([thing_id]):
+            newest[row["claim"]] = Verdict.from_dict(
+                cast("dict[str, Any]", _unpack(json.loads(row["verdict"])))
+            )
+        return [newest[claim] for claim in sorted(newest)]
+
+    def report_path(self, thing_id: str) -> str | None:
+        """Return where the newest report on a Thing is: an absolute local path or a URI; None if there is none."""
+        reports = [row["report"] for row in self.catalog.verdicts([thing_id]) if row["report"]]
+        return self.lake.location(reports[-1]) if reports else None
+
+    def sync(self) -> SyncReport:
+        """Give rows to all committed Things and verdicts that have none, as a crash may leave them."""
+        manifests = {
+            entry.path.split("/")[-2]: entry.path
+            for entry in self.lake.files("things")
+            if entry.path.endswith(f"/{MANIFEST}")
+        }
+        missing = [manifests[one] for one in sorted(set(manifests) - self.catalog.present(manifests))]
+        damaged: list[str] = []
+        adopted = 0
+        for batch in self._load_things(missing, damaged):
+            self.catalog.add_things(batch)
+            adopted += len(batch)
+        there = self.catalog.check_runs()
+        rows = [
+            row for row in self._load_verdicts(damaged) if (row["thing_id"], row["check_run"]) not in there
+        ]
+        self.catalog.add_verdicts(rows)
+        return SyncReport(adopted, len({(row["thing_id"], row["check_run"]) for row in rows}), tuple(damaged))
+
+    def rebuild(self) -> SyncReport:
+        """Build the catalog anew from the lake alone; readers see the old one until the new one is complete."""
+        damaged: list[str] = []
+        counts: Counter[str] = Counter()
+
+        def load() -> tuple[Iterator[list[ThingRows]], Iterator[dict[str, Any]]]:
+            damaged.clear()
+            counts.clear()
+            paths = [entry.path for entry in self.lake.files("things") if entry.path.endswith(f"/{MANIFEST}")]
+            return counted(self._load_things(sorted(paths), damaged)), self._load_verdicts(damaged, counts)
+
+        def counted(batches: Iterator[list[ThingRows]]) -> Iterator[list[ThingRows]]:
+            for batch in batches:
+                counts["things"] += len(batch)
+                yield batch
+
+        self.catalog.replace_all(load)
+        return SyncReport(counts["things"], counts["check_runs"], tuple(damaged))
+
+    def _load_things(self, paths: Sequence[str], damaged: list[str]) -> Iterator[list[ThingRows]]:
+        batch: list[ThingRows] = []
+        for path in paths:
+            try:
+                text = self.lake.read_bytes(path).decode()
+                batch.append(_rows(Thing.from_json(text, self.lake, path), text))
+            except (MlassetsError, UnicodeDecodeError) as error:
+                damaged.append(str(error))
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _load_verdicts(
+        self, damaged: list[str], counts: "Counter[str] | None" = None
+    ) -> Iterator[dict[str, Any]]:
+        for entry in self.lake.files("verdicts"):
+            if not entry.path.endswith(f"/{_VERDICTS}"):
+                continue
+            try:
+                rows = _verdict_rows(json.loads(self.lake.read_bytes(entry.path)))
+            except (ValueError, KeyError, TypeError) as error:
+                damaged.append(f"{entry.path} cannot be read: {error}")
+                continue
+            if counts is not None:
+                counts["check_runs"] += 1
+            yield from rows
+
+    def verify(self, thing: Thing) -> tuple[str, ...]:
+        """Hash every file of a Thing again and return what is wrong with it; empty if it is whole."""
+        problems = []
+        for component in thing.components:
+            try:
+                if self.lake.hash_of(component.path) != component.hash:
+                    problems.append(f"{component.path} of {thing} does not match its hash")
+            except LakeError as error:
+                problems.append(f"{thing}: {error}")
+        return tuple(problems)
+
+    def sweep(self, older_than: timedelta = _GRACE) -> list[str]:
+        """Delete what crashed commits left behind and return the deleted paths.
+
+        Only folders without a manifest go, and only if nothing was written to them for `older_than`: a commit that
+        takes longer than that would lose its files.
+        """
+        limit = datetime.now(UTC) - older_than
+        groups: dict[str, list[tuple[str, datetime]]] = {}
+        committed: set[str] = set()
+        for top in ("things", "verdicts", "tmp"):
+            for entry in self.lake.files(top):
+                group = _sweep_group(entry.path)
+                groups.setdefault(group, []).append((entry.path, entry.modified))
+                if entry.path in (f"{group}/{MANIFEST}", f"{group}/{_VERDICTS}"):
+                    committed.add(group)
+        deleted: list[str] = []
+        for group, files in groups.items():
+            if group in committed or max(modified for _, modified in files) >= limit:
+                continue
+            deleted.extend(path for path, _ in files)
+            if group.startswith("tmp/"):
+                self.lake.delete(group)
+            else:
+                self.lake.delete_folder(group)
+        return sorted(deleted)
+
+
+def _sweep_group(path: str) -> str:
+    """Return the folder that is committed or not as a whole; a file of its own if it is in `tmp`."""
+    parts = path.split("/")
+    if parts[0] == "things":
+        end = next(
+            (number for number, part in enumerate(parts) if number > 1 and "=" not in part), len(parts)
+        )
+        return "/".join(parts[: end + 1])
+    return "/".join(parts[:3])
+
+
+def _folder(step: str, partition: Partition, thing_id: str) -> str:
+    return f"things/{encode_name(step)}/{partition.path}/{thing_id}"
+
+
+def _environment_path(name: str) -> str:
+    return f"environments/{encode_name(name)}.json"
+
+
+def _id(one: str) -> str:
+    try:
+        return str(UUID(one))
+    except (ValueError, AttributeError, TypeError):
+        raise BadDraft(f"based_on: {one!r} is no id of a Thing") from None
+
+
+def _name(name: object, where: str) -> str:
+    if not isinstance(name, str) or not name or not _is_text(name):
+        raise BadDraft(f"{where}: {name!r} is no name; names are text with at least one character")
+    return name
+
+
+def _metric(name: str, value: object) -> Any:
+    plain = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(plain, (int, float)):
+        raise BadDraft(
+            f"metrics[{name!r}] is {value!r}, a {type(value).__name__}; a metric is a number (use nan if it could not be measured)"
+        )
+    return _pack(float(plain), name)
+
+
+def _packed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    return {_name(name, where): _pack(value, f"{where}[{name!r}]") for name, value in values.items()}
+
+
+def _pack(value: Any, where: str) -> Any:
+    """Return `value` as strict JSON can hold it; what JSON cannot say is written `{"$float": "nan"}`."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if np.isfinite(value) else {"$float": str(float(value))}
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (list, tuple)):
+        return [_pack(one, f"{where}[{number}]") for number, one in enumerate(value)]
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise BadDraft(f"{where} has the key {name!r}, a {type(name).__name__}; keys must be text")
+        packed = {str.__str__(name): _pack(one, f"{where}[{name!r}]") for name, one in value.items()}
+        return {"$dict": packed} if any(name.startswith("$") for name in packed) else packed
+    raise BadDraft(
+        f"{where} is {value!r}, a {type(value).__name__}, which JSON cannot hold; "
+        "give it as text, a number, a list or a mapping"
+    )
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unpack(one) for one in value]
+    if isinstance(value, dict):
+        if set(value) == {"$float"}:
+            return float(value["$float"])
+        inner = value["$dict"] if set(value) == {"$dict"} else value
+        return {name: _unpack(one) for name, one in inner.items()}
+    return value
+
+
+def _data_version(components: Sequence[Component]) -> str:
+    hasher = blake3()
+    for kind, name, content in sorted((one.kind, one.name, one.hash) for one in components):
+        hasher.update(json.dumps([kind, name, content]).encode())
+    return cast("str", hasher.hexdigest())
+
+
+def _schema_record(schema: pa.Schema | None) -> dict[str, Any] | None:
+    """Return a schema in full, for machines, and its fields for people."""
+    if schema is None:
+        return None
+    return {
+        "ipc": base64.b64encode(schema.serialize()).decode(),
+        "fields": [{"name": one.name, "type": str(one.type), "nullable": one.nullable} for one in schema],
+    }
+
+
+def _rows(thing: Thing, text: str) -> ThingRows:
+    """Return the catalog's rows for a Thing, from nothing but its manifest."""
+    partition = thing.partition
+    return ThingRows(
+        thing={
+            "id": thing.id,
+            "step": thing.step,
+            "partition": partition.key,
+            "project": partition.get("project"),
+            "segment": partition.get("segment"),
+            "source": partition.get("source"),
+            "created_at": thing.manifest["created_at"],
+            "data_version": thing.data_version,
+            "code_version": thing.code_version,
+            "spec_hash": thing.spec_hash,
+            "run_id": thing.run_id,
+            "manifest": text,
+        },
+        edges=[{"thing_id": thing.id, "based_on": other} for other in dict.fromkeys(thing.based_on)],
+        attributes=[
+            *attribute_rows(thing.id, "parameter", thing.parameters),
+            *attribute_rows(thing.id, "metric", thing.metrics),
+            *attribute_rows(thing.id, "label", thing.labels),
+        ],
+        components=[{"thing_id": thing.id, **vars(one)} for one in thing.components],
+    )
+
+
+def _verdict_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    report = record["report"]
+    return [
+        {
+            "thing_id": record["thing_id"],
+            "check_run": record["check_run"],
+            "claim": verdict["claim"],
+            "position": position,
+            "created_at": record["created_at"],
+            "run_id": record["run_id"],
+            "report": report["path"] if report else None,
+            "status": verdict["status"],
+            "severity": verdict["severity"],
+            "observed": verdict["observed"] if isinstance(verdict["observed"], (int, float)) else None,
+            "verdict": json.dumps(verdict),
+        }
+        for position, verdict in enumerate(record["verdicts"])
+    ]
+
+
+def _footer(path: Path) -> tuple[int, pa.Schema]:
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.metadata.num_rows, file.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        raise BadDraft(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _unified(schemas: Sequence[pa.Schema], names: Sequence[str]) -> pa.Schema:
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise BadDraft(
+            f"the files {', '.join(names)} have no common schema: {error}. Give one as `schema`"
+        ) from error
+
+
+def _refuse_doubles(components: Sequence[Component]) -> None:
+    names = Counter((one.kind, one.name) for one in components)
+    doubles = sorted(name for (_, name), count in names.items() if count > 1)
+    if doubles:
+        raise BadDraft(f"the files {doubles} occur twice; give each a name of its own")
+
+
+def _hash_file(path: Path) -> str:
+    hasher = blake3()
+    hasher.update_mmap(path)
+    return cast("str", hasher.hexdigest())
