@@ -89,7 +89,7 @@ class ThingRows:
 def attribute_rows(thing_id: str, kind: str, values: Mapping[str, Any]) -> list[_Row]:
     """Return one row per scalar of `values`: numbers and truth values as numbers, the rest as text.
 
-    Nested mappings become dotted names. Lists and nulls have a row without a value: their presence can be asked for.
+    Nested mappings become dotted names. Lists and nulls have a row without a value.
     """
     found: dict[str, _Row] = {}
     for name, value in _flat(values):
@@ -109,7 +109,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 
 def _storable(text: str) -> str:
-    """Return `text` as an index can hold it: no NUL (PostgreSQL refuses it), no lone surrogates, not too long."""
+    """Return `text` as an index can hold it: not too long, no NUL (PostgreSQL), no lone surrogates."""
     return text[:_LONGEST_TEXT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
@@ -164,8 +164,8 @@ class Catalog:
         def _begin(connection: sa.Connection) -> None:
             # A transaction that first reads and then writes would fail at once, without waiting, if another
             # process wrote in between; taking the write lock at its start makes it wait its turn instead.
-            writes = connection.get_execution_options().get("writes", False)
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+            if connection.get_execution_options().get("writes"):
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         forget = weakref.WeakMethod(engine.dispose)
         os.register_at_fork(after_in_child=lambda: (dispose := forget()) and dispose(close=False))
@@ -187,8 +187,8 @@ class Catalog:
                 return
             if revision is not None and revision > HEAD:
                 raise CatalogError(
-                    f"the catalog {self.shown} has revision {revision}, newer than this mlassets knows ({HEAD}); "
-                    "upgrade mlassets"
+                    f"the catalog {self.shown} has revision {revision}, newer than this mlassets "
+                    f"knows ({HEAD}); upgrade mlassets"
                 )
             from alembic import command
             from alembic.config import Config
@@ -210,7 +210,7 @@ class Catalog:
             return
         with open(f"{self.url.database}.lock", "w") as lock:  # noqa: PTH123
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # Changing the journal needs the file for oneself and does not wait for it, hence the lock beside it.
+            # Changing the journal needs the database for oneself and does not wait for it, hence the lock.
             raw = self._engine.raw_connection()
             raw.cursor().execute("PRAGMA journal_mode=WAL")
             raw.close()
@@ -234,6 +234,17 @@ class Catalog:
         except SQLAlchemyError as error:
             raise self._failed("written", error) from error
 
+    def _write_first_of(self, *works: Callable[[sa.Connection], None]) -> None:
+        """Try each in turn until one does not meet a row that another process has just added."""
+        for attempt, work in enumerate(works, start=1):
+            try:
+                self._write(work)
+            except IntegrityError as error:
+                if attempt == len(works):
+                    raise self._failed("written", error) from error
+            else:
+                return
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -249,12 +260,7 @@ class Catalog:
             _insert_things(connection, [rows for rows in things if rows.thing["id"] not in there])
 
         # A sync in another process may adopt a Thing between its manifest and its row.
-        for work in (fresh, others, others):
-            try:
-                return self._write(work)
-            except IntegrityError as error:
-                last = error
-        raise self._failed("written", last) from last
+        self._write_first_of(fresh, others, others)
 
     def add_verdicts(self, rows: Sequence[_Row]) -> None:
         """Add verdict rows in one transaction; check runs that are there already are left as they are."""
@@ -269,15 +275,10 @@ class Catalog:
             if new:
                 connection.execute(sa.insert(VERDICTS), new)
 
-        for work in (fresh, others, others):
-            try:
-                return self._write(work)
-            except IntegrityError as error:
-                last = error
-        raise self._failed("written", last) from last
+        self._write_first_of(fresh, others, others)
 
     def replace_all(self, load: Callable[[], tuple[Iterable[Sequence[ThingRows]], Iterable[_Row]]]) -> None:
-        """Empty every table and fill it anew in one transaction, so that readers see the old state or the new.
+        """Empty every table and fill it anew in one transaction: readers see the old state or the new.
 
         Args:
             load: Called inside of the transaction; returns batches of Things, and verdict rows.
@@ -293,12 +294,7 @@ class Catalog:
             if rows:
                 connection.execute(sa.insert(VERDICTS), rows)
 
-        for attempt in range(3):
-            try:
-                return self._write(work)
-            except IntegrityError as error:
-                if attempt == 2:
-                    raise self._failed("written", error) from error
+        self._write_first_of(work, work, work)
 
     def manifest(self, thing_id: str) -> str | None:
         """Return the manifest of a Thing as JSON text, or None if there is no such Thing."""

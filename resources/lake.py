@@ -1,8 +1,8 @@
 """Where bytes live: one interface for a local folder and an S3 prefix, through `pyarrow.fs`.
 
-A file is written once, under a name that no other writer has, and hashed while it is written. Only `put_bytes` is
-atomic, which is what makes a manifest a commit; what the `write_` methods leave behind after a crash has no manifest
-and is therefore not visible.
+A file is written once, under a name that no other writer has, and hashed while it is written. Only `put_bytes`
+is atomic, which is what makes a manifest a commit; what the `write_` methods leave behind after a crash has no
+manifest and is therefore not visible.
 """
 
 import os
@@ -25,7 +25,6 @@ from blake3 import blake3
 
 from resources.errors import MlassetsError
 
-TABLE_LIKE = pa.Table | pa.RecordBatchReader
 ROWS_PER_GROUP = 1 << 17
 _CHUNK = 1 << 20
 _LONGEST_NAME = 200
@@ -80,7 +79,7 @@ def encode_name(name: str) -> str:
 
 def hash_bytes(data: bytes) -> str:
     """Return the BLAKE3 hash of `data` in hexadecimal."""
-    return cast("str", blake3(data).hexdigest())
+    return blake3(data).hexdigest()
 
 
 class _Sink(Protocol):
@@ -110,7 +109,7 @@ class _HashingFile:
         self.closed = True
 
     def hexdigest(self) -> str:
-        return cast("str", self._hasher.hexdigest())
+        return self._hasher.hexdigest()
 
 
 class Lake:
@@ -197,7 +196,7 @@ class Lake:
         return Written(path, sink.size, sink.hexdigest())
 
     def write_bytes(self, path: str, data: bytes) -> Written:
-        """Write `data` to `path`; a crash may leave a part of it, so name it in a manifest only afterwards."""
+        """Write `data` to `path`; a crash may leave a part of it, so a manifest may name it only afterwards."""
         with self._writing(path, sync=True) as sink:
             sink.write(data)
         return Written(path, sink.size, sink.hexdigest())
@@ -228,11 +227,13 @@ class Lake:
         except OSError as error:
             raise self._unwritable(path, error) from error
 
-    def write_table(self, path: str, data: TABLE_LIKE, *, unless: str | None = None) -> Written | None:
+    def write_table(
+        self, path: str, data: pa.Table | pa.RecordBatchReader, *, unless: str | None = None
+    ) -> Written | None:
         """Write a table, or a stream of batches, as one Parquet file: zstd, equal bytes for equal content.
 
-        Row groups have a fixed number of rows whatever the batches are, so that the bytes depend on the content
-        alone and a stream of any length needs the memory of one row group.
+        Row groups have a fixed number of rows whatever the batches are, so that the bytes depend on the
+        content alone, and a stream of any length needs the memory of one row group.
 
         Args:
             path: Where to write.
@@ -269,7 +270,7 @@ class Lake:
             reached("file synced")
 
     def sync_folder(self, folder: str) -> None:
-        """Make the names in `folder` survive a power cut, where the file system does not see to that itself."""
+        """Make the names in `folder` survive a power cut, where the storage does not see to that itself."""
         if self.local:
             _sync_folder(self.full(folder))
 
@@ -303,7 +304,7 @@ class Lake:
         with self.open_input(path) as stream:
             while chunk := stream.read(_CHUNK):
                 hasher.update(chunk)
-        return cast("str", hasher.hexdigest())
+        return hasher.hexdigest()
 
     def size_of(self, path: str) -> int | None:
         """Return the size of `path` in bytes, or None if there is no such file."""
@@ -351,8 +352,8 @@ def _sync_folder(folder: str) -> None:
         os.close(handle)
 
 
-def _row_groups(data: TABLE_LIKE) -> Iterator[pa.Table]:
-    """Cut rows into groups of equal size in one piece each, which makes the Parquet bytes depend on content alone."""
+def _row_groups(data: pa.Table | pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """Cut rows into groups of equal size, each in one piece: Parquet bytes depend on how columns are cut."""
     if isinstance(data, pa.Table):
         for start in range(0, data.num_rows, ROWS_PER_GROUP):
             yield data.slice(start, ROWS_PER_GROUP).combine_chunks()

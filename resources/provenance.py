@@ -16,10 +16,13 @@ from functools import cache
 from importlib.metadata import distributions
 from typing import Any
 
-_SECRET_WORD = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key|access[-_]?key|key|auth(?:orization)?|credentials?|bearer)"
-_SECRET_OPTION = re.compile(rf"^-{{1,2}}(?:[\w-]*[-_])?{_SECRET_WORD}$", re.IGNORECASE)
+_HIDING = (
+    r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key|access[-_]?key|key"
+    r"|auth(?:orization)?|credentials?|bearer)"
+)
+_SECRET_OPTION = re.compile(rf"^-{{1,2}}(?:[\w-]*[-_])?{_HIDING}$", re.IGNORECASE)
 _SECRET_ASSIGNMENT = re.compile(
-    rf"((?:^|[^A-Za-z0-9])(?:[\w-]*[-_])?{_SECRET_WORD}\s*[=:]\s*)[^\s&;,]+", re.IGNORECASE
+    rf"((?:^|[^A-Za-z0-9])(?:[\w-]*[-_])?{_HIDING}\s*[=:]\s*)[^\s&;,]+", re.IGNORECASE
 )
 _URL_USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@]*@", re.IGNORECASE)
 _TOKEN_SHAPES = re.compile(
@@ -75,10 +78,10 @@ def environment() -> tuple[str, bytes]:
 
 @cache
 def git_state(folder: str) -> dict[str, Any] | None:
-    """Return the commit of the git checkout at `folder` and a hash of what differs from it; None outside of git."""
+    """Return the commit checked out at `folder` and a hash of what differs from it; None outside of git."""
 
     def git(*arguments: str) -> bytes:
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603 - the arguments are those below
             ["git", "--no-optional-locks", *arguments],  # noqa: S607
             cwd=folder,
             capture_output=True,

@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     """Every place and limit that a deployment may choose; all follow from `home` unless set.
 
     Each field is read from the environment variable of its name with the prefix `MLASSETS_`
-    (`MLASSETS_HOME`, `MLASSETS_LAKE`, …). Local paths may be relative or start with `~`; they are made absolute.
+    (`MLASSETS_HOME`, `MLASSETS_LAKE`, …). Local paths may be relative or start with `~`; they become absolute.
 
     Attributes:
         home: The folder that holds everything by default.

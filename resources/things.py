@@ -5,8 +5,8 @@
         artifacts/…       anything else
         thing.json        the manifest, written last: its presence is the commit
 
-Then come the rows in the catalog. Whatever happens in between leaves either garbage without a manifest, which `sweep`
-removes, or a manifest without rows, which `sync` adopts.
+Then come the rows in the catalog. Whatever happens in between leaves either garbage without a manifest, which
+`sweep` removes, or a manifest without rows, which `sync` adopts.
 """
 
 import base64
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -57,7 +57,7 @@ class BadDraft(MlassetsError):
     """What should become a Thing cannot be stored as it is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Partition:
     """Which project, segment or source a Thing is about: ordered pairs of dimension and value.
 
@@ -69,7 +69,15 @@ class Partition:
 
     dimensions: tuple[tuple[str, str], ...]
 
-    def __post_init__(self) -> None:
+    def __init__(self, dimensions: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
+        """Make a partition of any dimensions.
+
+        Raises:
+            BadDraft: If there are none, or a value is empty or no text.
+        """
+        object.__setattr__(self, "dimensions", tuple(dict(dimensions).items()))
+        if not self.dimensions:
+            raise BadDraft("a partition needs at least one dimension")
         for name, value in self.dimensions:
             if not value or "\0" in value or not _is_text(value):
                 raise BadDraft(
@@ -77,43 +85,62 @@ class Partition:
                 )
 
     @classmethod
-    def project_of(cls, key: str) -> str:
-        """Return the project that a partition key of a project or segment belongs to."""
-        return cls.parse(key)["project"]
-
-    @classmethod
     def project(cls, project: str) -> "Partition":
         """Return the partition of a whole project."""
-        return cls((("project", project),))
+        return cls({"project": project})
 
     @classmethod
     def segment(cls, project: str, segment: str) -> "Partition":
         """Return the partition of one segment of a project."""
-        return cls((("project", project), ("segment", segment)))
+        return cls({"project": project, "segment": segment})
 
     @classmethod
     def source(cls, source: str) -> "Partition":
         """Return the partition of a source."""
-        return cls((("source", source),))
+        return cls({"source": source})
 
     @classmethod
-    def parse(cls, key: str) -> "Partition":
+    def parse(cls, key: str, dimensions: Sequence[str] = ("project", "segment")) -> "Partition":
         """Return the partition of a project (`late-flights`) or a segment (`late-flights|EWR`) from its key.
 
+        Args:
+            key: The key.
+            dimensions: Names of the dimensions; a key may leave out the finer ones.
+
         Raises:
-            BadDraft: If the key has more than two parts, or an empty one.
+            BadDraft: If the key has more parts than there are dimensions, or an empty one.
         """
-        values = [_unescape(part) for part in key.split("|")]
-        if len(values) > 2:
+        values = [cls.decode(part) for part in key.split("|")]
+        if len(values) > len(dimensions):
             raise BadDraft(
-                f"{key!r} is no partition key: it has {len(values)} parts, not `project` or `project|segment`"
+                f"{key!r} is no partition key: it has {len(values)} parts, "
+                f"not those of {' and '.join(dimensions)}"
             )
-        return cls(tuple(zip(("project", "segment"), values, strict=False)))
+        return cls(zip(dimensions, values, strict=False))
+
+    @staticmethod
+    def encode(value: str) -> str:
+        """Return a value as it stands within a key: unchanged, but for what no Dagster key can hold.
+
+        >>> Partition.encode("north|south, 100%")
+        'north%7Csouth, 100%'
+        """
+        kept = re.sub(rf"%(?=(?:25)*(?:{_RESERVED}))", "%25", value)
+        return re.sub(r"[|\x00-\x1f]|\.{3,}", lambda found: "".join(f"%{ord(c):02X}" for c in found[0]), kept)
+
+    @staticmethod
+    def decode(part: str) -> str:
+        """Return the value that stands as `part` within a key, the opposite of `encode`."""
+        return re.sub(
+            rf"%((?:25)*)({_RESERVED})",
+            lambda found: f"%{found[1][2:]}{found[2]}" if found[1] else chr(int(found[2], 16)),
+            part,
+        )
 
     @property
     def key(self) -> str:
-        """The values joined by `|`; a `|` within a value is written `%7C`."""
-        return "|".join(_escape(value) for _, value in self.dimensions)
+        """The values joined by `|`; what Dagster's keys cannot hold within a value is percent-encoded."""
+        return "|".join(self.encode(value) for _, value in self.dimensions)
 
     @property
     def path(self) -> str:
@@ -131,12 +158,8 @@ class Partition:
         return self.key
 
 
-def _escape(value: str) -> str:
-    return re.sub(r"%(?=(?:25)*7C)", "%25", value).replace("|", "%7C")
-
-
-def _unescape(part: str) -> str:
-    return re.sub(r"%((?:25)*)7C", lambda found: f"%{found[1][2:]}7C" if found[1] else "|", part)
+# What Dagster does not allow within a partition key: `|`, control characters, and three dots in a row.
+_RESERVED = "7C|2E|0[0-9A-F]|1[0-9A-F]"
 
 
 def _is_text(value: str) -> bool:
@@ -165,8 +188,8 @@ class Draft:
 
     Attributes:
         dataset: The rows, or a stream of them; None if the step has none.
-        files: Instead of `dataset`: several Parquet files that together are the dataset, each a new file on this
-            machine's disk or a component that is in the lake already.
+        files: Instead of `dataset`: several Parquet files that together are the dataset, each a new file on
+            this machine's disk or a component that is in the lake already.
         parameters: What was chosen; JSON values of any depth, numpy scalars too. Nulls are kept.
         metrics: What was measured; numbers, NaN and infinities too.
         labels: Short words to find the Thing by.
@@ -187,6 +210,10 @@ class Draft:
     code_version: str | None = None
     spec_hash: str | None = None
     schema: pa.Schema | None = None
+
+    def with_based_on(self, ids: Iterable[str]) -> "Draft":
+        """Return the same draft, based on `ids` too."""
+        return replace(self, based_on=dict.fromkeys((*self.based_on, *ids)))
 
 
 _recorders: ContextVar[tuple[dict[str, None], ...]] = ContextVar("recorders", default=())
@@ -238,12 +265,13 @@ class Thing:
         except (ValueError, KeyError, TypeError, AttributeError, LakeError) as error:
             place = where or "a manifest in the catalog"
             raise DamagedThing(
-                f"{place} cannot be read: {error}. Restore it from a backup, or remove its folder and make the version anew"
+                f"{place} cannot be read: {error}. Restore it from a backup, "
+                "or remove its folder and make the version anew"
             ) from error
         if manifest["schema"] > MANIFEST_SCHEMA:
             raise DamagedThing(
-                f"{where or thing.id} has manifest schema {manifest['schema']}, newer than this mlassets knows "
-                f"({MANIFEST_SCHEMA}); upgrade mlassets"
+                f"{where or thing.id} has manifest schema {manifest['schema']}, newer than this mlassets "
+                f"knows ({MANIFEST_SCHEMA}); upgrade mlassets"
             )
         return thing
 
@@ -260,7 +288,7 @@ class Thing:
     @cached_property
     def partition(self) -> Partition:
         """What it is about."""
-        return Partition(tuple(self.manifest["partition"].items()))
+        return Partition(self.manifest["partition"])
 
     @property
     def folder(self) -> str:
@@ -377,7 +405,7 @@ class Thing:
                 raise DamagedThing(f"{component.path} of {self} is {found}; restore it from a backup")
         return self._lake.dataset([one.path for one in self.files.values()], self.schema)
 
-    def table(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:  # noqa: A002
+    def table(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
         """Return the dataset, or some of its columns and rows.
 
         Raises:
@@ -414,8 +442,8 @@ class Thing:
             raise DamagedThing(f"artifact {name!r} of {self}: {error}") from error
         if hash_bytes(data) != component.hash:
             raise DamagedThing(
-                f"{component.path}, artifact {name!r} of {self}, is not what was committed: its bytes do not match "
-                "their hash. It is not used; restore the file from a backup or make the version anew"
+                f"{component.path}, artifact {name!r} of {self}, is not what was committed: its bytes do not "
+                "match their hash. It is not used; restore the file from a backup or make the version anew"
             )
         return data
 
@@ -481,14 +509,14 @@ class Store:
     ) -> Thing:
         """Store a draft as the newest version of `step` and `partition`; it is there whole or not at all.
 
-        A file whose bytes equal those of the same file in the previous version is not stored again: the manifest
-        points at the existing one.
+        A file whose bytes equal those of the same file in the previous version is not stored again: the
+        manifest points at the existing one.
 
         Raises:
             BadDraft: If something in the draft cannot be stored; nothing has been written then.
             LakeError: If the lake cannot be written to.
-            CatalogError: If the catalog cannot be written to. The Thing is committed nevertheless, and the next
-                `sync` finds it.
+            CatalogError: If the catalog cannot be written to. The Thing is committed nevertheless, and the
+                next `sync` finds it.
         """
         parameters = _packed(draft.parameters, "parameters")
         metrics = {_name(name, "metrics"): _metric(name, value) for name, value in draft.metrics.items()}
@@ -539,7 +567,9 @@ class Store:
     def _write_components(
         self, folder: str, draft: Draft, previous: Thing | None
     ) -> tuple[list[Component], pa.Schema | None]:
-        before = {(one.kind, one.name): one for one in previous.components} if previous else {}
+        before: dict[tuple[str, str], Component] = (
+            {(one.kind, one.name): one for one in previous.components} if previous else {}
+        )
         components: list[Component] = []
         schema = draft.schema
         if draft.dataset is not None:
@@ -616,7 +646,8 @@ class Store:
         text = self.catalog.manifest(thing_id)
         if text is None:
             raise UnknownThing(
-                f"no Thing has the id {thing_id!r}. `mlassets catalog sync` adopts Things that are only in the lake"
+                f"no Thing has the id {thing_id!r}. `mlassets catalog sync` adopts Things that are only in "
+                "the lake"
             )
         return Thing.from_json(text, self.lake)
 
@@ -624,6 +655,17 @@ class Store:
         """Return the newest version of a step and partition, or None if there is none."""
         texts = self.catalog.manifests(step=step, partition=partition.key, limit=1)
         return Thing.from_json(texts[0], self.lake) if texts else None
+
+    def require(self, step: str, partition: Partition) -> Thing:
+        """Return the newest version of a step and partition.
+
+        Raises:
+            UnknownThing: If there is none.
+        """
+        thing = self.latest(step, partition)
+        if thing is None:
+            raise UnknownThing(f"{partition.key} has no {step} yet; run that step first")
+        return thing
 
     def latest_of(self, step: str) -> dict[Partition, Thing]:
         """Return the newest version of every partition of a step."""
@@ -712,8 +754,8 @@ class Store:
         folder = f"verdicts/{thing_id}/{encode_name(check_run)}"
         if self.lake.exists(f"{folder}/{_VERDICTS}"):
             raise BadDraft(
-                f"check run {check_run!r} has verdicts on {thing_id} already; verdicts do not change, give a new "
-                "check run an id of its own (`resources.things.new_id()`)"
+                f"check run {check_run!r} has verdicts on {thing_id} already; verdicts do not change, give a "
+                "new check run an id of its own (`resources.things.new_id()`)"
             )
         record: dict[str, Any] = {
             "schema": MANIFEST_SCHEMA,
@@ -744,7 +786,7 @@ class Store:
         return [newest[claim] for claim in sorted(newest)]
 
     def report_path(self, thing_id: str) -> str | None:
-        """Return where the newest report on a Thing is: an absolute local path or a URI; None if there is none."""
+        """Return where the newest report on a Thing is, an absolute path or a URI; None if there is none."""
         reports = [row["report"] for row in self.catalog.verdicts([thing_id]) if row["report"]]
         return self.lake.location(reports[-1]) if reports else None
 
@@ -769,7 +811,7 @@ class Store:
         return SyncReport(adopted, len({(row["thing_id"], row["check_run"]) for row in rows}), tuple(damaged))
 
     def rebuild(self) -> SyncReport:
-        """Build the catalog anew from the lake alone; readers see the old one until the new one is complete."""
+        """Build the catalog anew from the lake alone; readers see the old one until the new is complete."""
         damaged: list[str] = []
         counts: Counter[str] = Counter()
 
@@ -830,8 +872,8 @@ class Store:
     def sweep(self, older_than: timedelta = _GRACE) -> list[str]:
         """Delete what crashed commits left behind and return the deleted paths.
 
-        Only folders without a manifest go, and only if nothing was written to them for `older_than`: a commit that
-        takes longer than that would lose its files.
+        Only folders without a manifest go, and only if nothing was written to them for `older_than`: a commit
+        that takes longer than that would lose its files.
         """
         limit = datetime.now(UTC) - older_than
         groups: dict[str, list[tuple[str, datetime]]] = {}
@@ -890,7 +932,8 @@ def _metric(name: str, value: object) -> Any:
     plain = value.item() if isinstance(value, np.generic) else value
     if not isinstance(plain, (int, float)):
         raise BadDraft(
-            f"metrics[{name!r}] is {value!r}, a {type(value).__name__}; a metric is a number (use nan if it could not be measured)"
+            f"metrics[{name!r}] is {value!r}, a {type(value).__name__}; a metric is a number "
+            "(use nan if it could not be measured)"
         )
     return _pack(float(plain), name)
 
@@ -940,7 +983,7 @@ def _data_version(components: Sequence[Component]) -> str:
     hasher = blake3()
     for kind, name, content in sorted((one.kind, one.name, one.hash) for one in components):
         hasher.update(json.dumps([kind, name, content]).encode())
-    return cast("str", hasher.hexdigest())
+    return hasher.hexdigest()
 
 
 def _schema_record(schema: pa.Schema | None) -> dict[str, Any] | None:
@@ -1028,4 +1071,4 @@ def _refuse_doubles(components: Sequence[Component]) -> None:
 def _hash_file(path: Path) -> str:
     hasher = blake3()
     hasher.update_mmap(path)
-    return cast("str", hasher.hexdigest())
+    return hasher.hexdigest()
