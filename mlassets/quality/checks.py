@@ -8,6 +8,7 @@ and asset checks declared without importing deepchecks.
 """
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -35,8 +36,7 @@ class CheckEntry:
         deepchecks: Class in `deepchecks.tabular.checks` that measures this, or that `own` stands in for.
         own: Whether mlassets measures it itself, on all rows.
         needs_rows: Rows in the smaller of the compared sets below which a verdict would be noise.
-        noisy: Whether the figure is a distance between two samples, so that the rows needed grow as the
-            limit tightens (`rows_needed`).
+        noisy: Whether chance alone moves the figure, by an amount that shrinks with the rows (`noise`).
     """
 
     claim: str
@@ -55,16 +55,15 @@ class CheckEntry:
         """What breaking the default limit means."""
         return self.limit.severity
 
-    def rows_needed(self, limit: Limit) -> int:
-        """Return how many rows each side needs before breaking `limit` can be told from chance.
+    def noise(self, rows: float) -> float:
+        """Return the size that the figure reaches by chance alone with `rows` rows on each side.
 
         For two samples of `n` rows from one distribution the Kolmogorov-Smirnov distance exceeds
         `c * sqrt(2 / n)` with probability `2 * exp(-2 * c ** 2)` at most (Smirnov 1948); c = 2.4 makes that
-        2e-5, small enough to be asked of hundreds of columns. Cramer's V behaves alike.
+        2e-5, small enough to be asked of hundreds of columns. Cramer's V behaves alike, and the mean of
+        standardised errors stays below it too.
         """
-        if not self.noisy:
-            return self.needs_rows
-        return max(self.needs_rows, round(2 * (2.4 / max(limit.value, 0.01)) ** 2))
+        return 2.4 * math.sqrt(2 / rows) if self.noisy and rows else 0.0
 
 
 def _at_most(value: float, severity: Severity = "WARN") -> Limit:

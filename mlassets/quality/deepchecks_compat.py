@@ -8,6 +8,8 @@ being imported are lent for that moment only, and names it looks up later are gi
 `load()` is the one way into deepchecks; call it before any other deepchecks import.
 """
 
+import importlib
+import logging
 import os
 import sys
 import types
@@ -25,6 +27,7 @@ def load() -> types.ModuleType:
     os.environ["DISABLE_DEEPCHECKS_ANONYMOUS_TELEMETRY"] = "True"
     with _lent_while_importing(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        importlib.import_module("deepchecks.tabular.checks")
     for patch in (
         _give_numpy_its_old_names,
         _give_frames_applymap,
@@ -34,8 +37,6 @@ def load() -> types.ModuleType:
         _let_weak_segments_write_in_place,
     ):
         patch()
-    import logging
-
     # Progress and "showing only the top 10" chatter at WARNING level, once per check and run.
     logging.getLogger("deepchecks").setLevel(logging.ERROR)
     return sys.modules["deepchecks.tabular"]
@@ -45,7 +46,7 @@ def load() -> types.ModuleType:
 def _lent_while_importing() -> Iterator[None]:
     """Lend names that deepchecks looks up at import time.
 
-    numpy 2.0 removed `np.Inf` (a default argument in `performance_bias`); scikit-learn 1.8 removed the scorer
+    Numpy 2.0 removed `np.Inf` (a default argument in `performance_bias`); scikit-learn 1.8 removed the scorer
     name `max_error` for `neg_max_error` (`metric_utils.scorers`).
     """
     import numpy as np
@@ -208,7 +209,7 @@ def _give_models_sklearn_tags() -> None:
 
 
 def _let_weak_segments_write_in_place() -> None:
-    """Pandas 3.0 made chained assignment a no-op, leaving codes for category names (`weak_segment_abstract`)."""
+    """Pandas 3.0 made chained assignment a no-op, leaving codes for names (`weak_segment_abstract`)."""
     from deepchecks.utils.abstracts.weak_segment_abstract import WeakSegmentAbstract
 
     def value(self: Any, weak_segments_df: Any, cat_features: list[str], avg_score: float) -> dict[str, Any]:
