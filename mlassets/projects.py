@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 
-from mlassets.modelling.metrics import CANDIDATES, METRICS
+from mlassets.modelling.metrics import CANDIDATES, DEFAULT_METRIC, METRICS
 from mlassets.quality.checks import CHECKS
 from resources.errors import MlassetsError
 from resources.verdicts import Limit, Severity, Verdict
@@ -39,8 +39,6 @@ SLUG_LENGTH = 63
 SOURCE_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 MAX_SPEC_BYTES = 1_000_000
 MAX_SPEC_VALUES = 50_000
-
-_DEFAULT_METRIC = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
 
 NO_FAILED_ERROR = "no failed verdict of severity ERROR"
 DEFAULT_RULES = (NO_FAILED_ERROR, "beats_the_baseline")
@@ -660,7 +658,7 @@ class ProjectSpec(_Section):
             return model
         known = METRICS[target.task]
         if not model.metric:
-            return model.model_copy(update={"metric": _DEFAULT_METRIC[target.task]})
+            return model.model_copy(update={"metric": DEFAULT_METRIC[target.task]})
         if model.metric not in known:
             hint = close_matches(model.metric, known)
             text = f"{shown(model.metric)} is no metric of a {target.task} task; {hint}"
@@ -839,6 +837,11 @@ class LoadedProjects:
     errors: list[SpecError]
     files: dict[str, Path] = field(default_factory=dict)
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """Glob of every source that a usable spec reads, by name."""
+        return {name: glob for spec in self.specs.values() for name, glob in sorted(spec.sources.items())}
+
 
 def load_project(path: Path) -> ProjectSpec:
     """Read one spec.
@@ -889,6 +892,27 @@ def load_projects(folder: Path) -> LoadedProjects:
             specs[spec.project] = spec
             files[spec.project] = path
     return LoadedProjects(specs, errors, files)
+
+
+class UnknownProject(MlassetsError):
+    """No spec names this project."""
+
+
+def named_project(loaded: LoadedProjects, project: str) -> ProjectSpec:
+    """Return the spec of a project.
+
+    Raises:
+        SpecError: If the project's spec does not load.
+        UnknownProject: If no file names the project.
+    """
+    if project in loaded.specs:
+        return loaded.specs[project]
+    for error in loaded.errors:
+        if error.project == project:
+            raise error
+    raise UnknownProject(
+        f"no spec names the project {shown(project)}; {close_matches(project, loaded.specs)}"
+    )
 
 
 def _load(path: Path) -> tuple[ProjectSpec, Any]:

@@ -1,0 +1,69 @@
+"""What can be wrong with a landed file; each error names the file, the place in it, the reason and the remedy."""
+
+from resources.errors import MlassetsError
+
+
+class UnreadableFile(MlassetsError):
+    """A landed file cannot be taken in; nothing of it was kept.
+
+    Attributes:
+        file: Name of the landed file.
+        reason: What is wrong with it.
+        fix: What to do about it.
+        line: Line in the file, counted from 1, where one is known.
+        byte: Offset in the (uncompressed) file, counted from 0, where one is known.
+        column: Column, where one is to blame.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        reason: str,
+        fix: str,
+        *,
+        line: int | None = None,
+        byte: int | None = None,
+        column: str | None = None,
+    ) -> None:
+        self.file, self.reason, self.fix = file, reason, fix
+        self.line, self.byte, self.column = line, byte, column
+        known = [("line", line), ("byte", byte), ("column", column)]
+        place = "".join(f", {word} {value}" for word, value in known if value is not None)
+        super().__init__(f"{file}{place}: {reason}. {fix}.")
+
+
+class UnknownFormat(UnreadableFile):
+    """The file's name, or its first bytes, are of no format that is taken in."""
+
+
+class EmptyFile(UnreadableFile):
+    """The file holds no rows."""
+
+
+class TruncatedFile(UnreadableFile):
+    """The file ends before its content does, or its content is damaged."""
+
+
+class RaggedRows(UnreadableFile):
+    """A row has more or fewer values than the header has names, or a quote is never closed."""
+
+
+class DuplicateColumns(UnreadableFile):
+    """Two columns have one name (SQL does not tell upper from lower case)."""
+
+
+class BadEncoding(UnreadableFile):
+    """The file is not UTF-8 throughout."""
+
+
+class SchemaConflict(UnreadableFile):
+    """A column of the file cannot be brought together with what the source already holds.
+
+    Attributes:
+        known: Type, or name, of the column so far.
+        new: Type, or name, of the column in the file.
+    """
+
+    def __init__(self, file: str, column: str, known: str, new: str, reason: str, fix: str) -> None:
+        self.known, self.new = known, new
+        super().__init__(file, reason, fix, column=column)

@@ -1,0 +1,280 @@
+"""What lies in the landing zone, which of it may be taken, and notes on what could not be.
+
+Everything that decides is a pure function of listings, so that a sensor only fetches and remembers. A landing zone
+is a `pyarrow.fs.FileSystem` and a base path in it: a local folder, or a bucket with a prefix.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow.fs as pafs
+from blake3 import blake3
+
+from mlassets.ingestion.errors import UnreadableFile
+
+UNFINISHED_SUFFIXES = (".tmp", ".part", ".partial", ".crdownload", ".filepart", ".swp", "~")
+_CHUNK = 4 * 2**20
+
+
+@dataclass(frozen=True, order=True)
+class LandedFile:
+    """A file in the landing zone.
+
+    Attributes:
+        name: Path under the base, with `/` between folders, whatever characters it has.
+        size: Size in bytes.
+        mtime_ns: Time of the last change, nanoseconds since 1970; 0 where the file system keeps none.
+    """
+
+    name: str
+    size: int
+    mtime_ns: int
+
+    @property
+    def stamp(self) -> str:
+        """Size and time of change in one word: equal as long as nobody wrote to the file."""
+        return f"{self.size}-{self.mtime_ns}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a glob finds.
+
+    Attributes:
+        files: Files to consider, by name.
+        ignored: Reason by name for those that are not meant to be taken.
+    """
+
+    files: tuple[LandedFile, ...]
+    ignored: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A listing, divided by whether files may be taken.
+
+    Attributes:
+        ready: Files that nobody writes to any more.
+        waiting: Files that may still be written to; look again.
+    """
+
+    ready: tuple[LandedFile, ...]
+    waiting: tuple[LandedFile, ...]
+
+
+def list_landing(glob: str, filesystem: pafs.FileSystem, base: str) -> Listing:
+    """List the files under `base` that a source's glob matches.
+
+    `*` and `?` stand for characters within one name, `**` for any number of folders. A missing folder holds nothing.
+
+    Args:
+        glob: Pattern relative to `base`, for instance `landing/flights/*`.
+        filesystem: Where to look.
+        base: The home: a folder, or a bucket with a prefix.
+    """
+    pattern = [part for part in glob.split("/") if part not in ("", ".")]
+    fixed = 0
+    while fixed < len(pattern) - 1 and not any(character in pattern[fixed] for character in "*?["):
+        fixed += 1
+    folder = "/".join([base.rstrip("/"), *pattern[:fixed]])
+    deep = len(pattern) - fixed > 1 or "**" in pattern
+    files: list[LandedFile] = []
+    ignored: dict[str, str] = {}
+    for path, size, mtime_ns in _walk(filesystem, folder, deep):
+        name = path.removeprefix(base.rstrip("/") + "/")
+        if not matches(name.split("/"), pattern):
+            continue
+        if reason := reason_to_ignore(name):
+            ignored[name.encode("utf-8", "backslashreplace").decode()] = reason
+        else:
+            files.append(LandedFile(name, size, mtime_ns))
+    return Listing(tuple(sorted(files)), dict(sorted(ignored.items())))
+
+
+def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Say whether a path matches a glob, both cut at their slashes; upper and lower case differ."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(matches(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
+
+
+def reason_to_ignore(name: str) -> str | None:
+    """Return why a file is not meant to be taken (hidden, temporary), or None if it is."""
+    parts = name.split("/")
+    if any(part.startswith(".") for part in parts):
+        return "hidden: its name, or its folder's, starts with a dot"
+    if parts[-1].startswith("_"):
+        return "a marker: its name starts with an underscore"
+    for suffix in UNFINISHED_SUFFIXES:
+        if parts[-1].lower().endswith(suffix):
+            return f"temporary: its name ends with {suffix}; rename it when it is complete"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
+    return None
+
+
+def settled(
+    previous: Iterable[LandedFile], listing: Listing, *, now_ns: int, quiet_seconds: float = 10
+) -> Settled:
+    """Divide a listing into files that may be taken and files that may still be written to.
+
+    A file is ready when it is as it was at the last look, or when it has not changed for `quiet_seconds`. Without a
+    time of change, only the first counts.
+
+    Args:
+        previous: Files of the last look.
+        listing: What is there now.
+        now_ns: The time now, nanoseconds since 1970.
+        quiet_seconds: Seconds without a change after which a file counts as complete.
+    """
+    before = set(previous)
+
+    def is_ready(file: LandedFile) -> bool:
+        quiet = file.mtime_ns > 0 and now_ns - file.mtime_ns >= quiet_seconds * 1e9
+        return quiet or file in before
+
+    return Settled(
+        tuple(file for file in listing.files if is_ready(file)),
+        tuple(file for file in listing.files if not is_ready(file)),
+    )
+
+
+def fingerprint(filesystem: pafs.FileSystem, path: str) -> str:
+    """Return the BLAKE3 hash of a file's bytes, in hexadecimal: equal bytes landed again are nothing new."""
+    hasher = blake3()
+    with filesystem.open_input_stream(path) as stream:
+        while chunk := stream.read(_CHUNK):
+            hasher.update(chunk)
+    return str(hasher.hexdigest())
+
+
+def _walk(filesystem: pafs.FileSystem, folder: str, deep: bool) -> Iterable[tuple[str, int, int]]:
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        # Arrow cannot list a folder in which a single name is not UTF-8.
+        yield from _walk_local(folder, deep)
+        return
+    selector = pafs.FileSelector(folder, allow_not_found=True, recursive=deep)
+    for info in filesystem.get_file_info(selector):
+        if info.type == pafs.FileType.File:
+            yield info.path, int(info.size), int(info.mtime_ns or 0)
+
+
+def _walk_local(folder: str, deep: bool) -> Iterable[tuple[str, int, int]]:
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        # A file may go between the listing and the look at it.
+        with contextlib.suppress(FileNotFoundError):
+            path = f"{folder}/{entry.name}"
+            if entry.is_dir():
+                # A link to a folder above would be walked for ever.
+                if deep and not entry.is_symlink():
+                    yield from _walk_local(path, deep)
+            elif entry.is_file():
+                state = entry.stat()
+                yield path, state.st_size, state.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class QuarantineNote:
+    """Why a landed file was not taken; the file itself stays where it is.
+
+    Attributes:
+        source: The source whose glob found it.
+        file: The file as it was when it was refused: a changed file is tried again.
+        kind: Name of the error.
+        reason: What is wrong.
+        fix: What to do.
+        noted_at: When it was refused (UTC, ISO 8601).
+        details: Line, byte and column, where known.
+    """
+
+    source: str
+    file: LandedFile
+    kind: str
+    reason: str
+    fix: str
+    noted_at: str
+    details: Mapping[str, Any]
+
+
+def quarantine_path(home: Path, source: str, name: str) -> Path:
+    """Return where the note on a file is kept; no name can lead out of the source's folder."""
+    encoded = quote(name, safe="")
+    if len(encoded) > 200:
+        # File systems end names at 255 bytes; the hash keeps long ones apart.
+        encoded = f"{encoded[:160]}~{blake3(name.encode()).hexdigest()[:32]}"
+    return home / "quarantine" / quote(source, safe="") / f"{encoded}.json"
+
+
+def write_note(home: Path, source: str, file: LandedFile, error: UnreadableFile) -> Path:
+    """Note why a file was refused, replacing an older note on it; a crash leaves the older one, or none.
+
+    Returns:
+        Where the note is.
+    """
+    details = {"line": error.line, "byte": error.byte, "column": error.column}
+    note = {
+        "source": source,
+        "name": file.name,
+        "size": file.size,
+        "mtime_ns": file.mtime_ns,
+        "kind": type(error).__name__,
+        "reason": error.reason,
+        "fix": error.fix,
+        "noted_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "details": {key: value for key, value in details.items() if value is not None},
+    }
+    path = quarantine_path(home, source, file.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".note-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as target:
+            json.dump(note, target, ensure_ascii=False, indent=1)
+            target.flush()
+            os.fsync(target.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def remove_note(home: Path, source: str, name: str) -> bool:
+    """Remove the note on a file that has been taken after all; say whether there was one."""
+    path = quarantine_path(home, source, name)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def read_notes(home: Path, source: str | None = None) -> list[QuarantineNote]:
+    """Return the notes on one source's files, or on all, by source and name."""
+    root = home / "quarantine"
+    pattern = f"{quote(source, safe='')}/*.json" if source is not None else "*/*.json"
+    notes = []
+    for path in sorted(root.glob(pattern)) if root.is_dir() else ():
+        # Another process may have removed it since the listing.
+        with contextlib.suppress(FileNotFoundError):
+            note = json.loads(path.read_text(encoding="utf-8"))
+            file = LandedFile(note["name"], note["size"], note["mtime_ns"])
+            rest = (note[key] for key in ("kind", "reason", "fix", "noted_at", "details"))
+            notes.append(QuarantineNote(note["source"], file, *rest))
+    return notes
