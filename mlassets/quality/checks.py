@@ -16,7 +16,7 @@ from typing import Literal
 from resources.verdicts import Limit, Severity
 
 Task = Literal["binary", "multiclass", "regression"]
-Suite = Literal["integrity", "train_test", "evaluation", "aggregate", "publish", "sources"]
+Suite = Literal["integrity", "train_test", "evaluation", "aggregate", "review", "publish", "sources"]
 
 ALL_TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
 CLASSES: tuple[Task, ...] = ("binary", "multiclass")
@@ -453,7 +453,7 @@ _EVALUATION = (
         "Expected calibration error on the test split.",
         _at_most(0.1),
         own=True,
-        needs_rows=100,
+        needs_rows=300,
     ),
     CheckEntry(
         "predictions_are_robust",
@@ -588,12 +588,30 @@ _STEPS = (
         own=True,
     ),
     CheckEntry(
+        "review_rules_are_met",
+        "rules_met",
+        "review",
+        ALL_TASKS,
+        "Share of the review's rules that are met.",
+        _at_least(1),
+        own=True,
+    ),
+    CheckEntry(
         "release_round_trips",
         "round_trip_error",
         "publish",
         ALL_TASKS,
         "Largest difference between the released predictions and those the released model makes again.",
         Limit("==", 0, "ERROR"),
+        own=True,
+    ),
+    CheckEntry(
+        "landed_files_are_taken",
+        "quarantined_files",
+        "sources",
+        ALL_TASKS,
+        "Landed files that could not be read, or whose columns do not fit the source's.",
+        _at_most(0),
         own=True,
     ),
     CheckEntry(

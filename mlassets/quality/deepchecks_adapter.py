@@ -35,7 +35,18 @@ _CUTTABLE = frozenset(
 )  # fmt: skip
 # LoOP takes the square of the rows: 2 s at 2,500, 30 s at 10,000.
 _MOST_ROWS = {"OutlierSampleDetection": 2_500, "WeakSegmentsPerformance": 5_000, "UnusedFeatures": 5_000}
+# Predictive power scores cross-validate a tree per feature; weak segments grow trees for every pair of features.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "OutlierSampleDetection": {"timeout": 0},
+    "FeatureLabelCorrelation": {"ppscore_params": {"sample": 2_500}},
+    "FeatureLabelCorrelationChange": {"ppscore_params": {"sample": 2_500}},
+    "IdentifierLabelCorrelation": {"ppscore_params": {"sample": 2_500}},
+    "WeakSegmentsPerformance": {"n_top_features": 6},
+}
 _MOST_ROWS_FOR_IMPORTANCE = 1_000
+_MOST_PREDICTIONS_FOR_IMPORTANCE = 60_000
+# These look inside the model, or time it; all others ask for predictions, which are made once.
+_NEEDS_THE_MODEL_ITSELF = frozenset(("BoostingOverfit", "ModelInferenceTime"))
 
 
 @dataclass(frozen=True)
@@ -153,14 +164,14 @@ class Deepchecks:
         from deepchecks.core import DatasetKind, errors
         from deepchecks.tabular import checks
 
-        options: dict[str, Any] = {"random_state": self.judged.seed}
+        options = {"random_state": self.judged.seed} | _OPTIONS.get(name, {})
         if name in _MOST_ROWS:
             options["n_samples"] = _MOST_ROWS[name]
-        if name == "OutlierSampleDetection":
-            options["timeout"] = 0
         check = getattr(checks, name)(**options)
-        context = self._context
+        context = self._model_context if name in _NEEDS_THE_MODEL_ITSELF else self._context
         try:
+            if name == "FeatureDrift" and self.with_display:
+                return _drawing_the_worst(check, context), None
             if not isinstance(check, tabular.SingleDatasetCheck):
                 return check.run_logic(context), None
             kind = DatasetKind.TRAIN if self.judged.test is None else DatasetKind.TEST
@@ -174,51 +185,131 @@ class Deepchecks:
 
     @cached_property
     def _context(self) -> Any:
+        estimator = self.judged.estimator
+        if estimator is None:
+            return self._context_with(None)
+        return self._context_with(_Remembering(estimator, [frame[self._names] for frame in self._frames]))
+
+    @cached_property
+    def _model_context(self) -> Any:
+        return self._context_with(self.judged.estimator)
+
+    @property
+    def _names(self) -> list[str]:
+        return list(self.judged.features)
+
+    @cached_property
+    def _frames(self) -> list[Any]:
+        """The frames under one running index, by which predictions are remembered."""
+        import pandas as pd
+
+        frames, start = [], 0
+        for frame in (self.judged.train, self.judged.test):
+            if frame is not None:
+                frames.append(frame.set_axis(pd.RangeIndex(start, start + len(frame)), axis="index"))
+                start += len(frame)
+        return frames
+
+    @cached_property
+    def _datasets(self) -> list[Any]:
         tabular = deepchecks_compat.load()
         judged = self.judged
-
-        def dataset(frame: Any) -> Any:
-            return tabular.Dataset(
+        return [
+            tabular.Dataset(
                 frame,
                 label=judged.target,
-                features=list(judged.features),
+                features=self._names,
                 cat_features=list(judged.categorical),
                 index_name=judged.key,
                 datetime_name=judged.date,
                 label_type=judged.task,
             )
+            for frame in self._frames
+        ]
 
-        test = None if judged.test is None else dataset(judged.test)
+    def _context_with(self, model: Any) -> Any:
+        tabular = deepchecks_compat.load()
+        datasets = self._datasets
         # A timeout of 0 keeps deepchecks from permuting 30 times over; importances come from us, once.
         return tabular.Context(
-            dataset(judged.train),
-            test,
-            judged.estimator,
-            feature_importance=self._importances,
+            datasets[0],
+            datasets[1] if len(datasets) > 1 else None,
+            model,
+            feature_importance=None if model is None else self._importances,
             feature_importance_timeout=0,
             with_display=self.with_display,
         )
 
-    @property
+    @cached_property
     def _importances(self) -> Any:
-        """Permutation importances as shares of their sum, from three permutations of at most 1,000 rows."""
-        judged = self.judged
-        if judged.estimator is None or not judged.features:
-            return None
-        import pandas as pd
-        from sklearn.inspection import permutation_importance
+        """Permutation importances as shares of their sum.
 
-        frame = judged.test.dropna(subset=[judged.target])
-        frame = frame.sample(min(len(frame), _MOST_ROWS_FOR_IMPORTANCE), random_state=judged.seed)
-        found = permutation_importance(
-            judged.estimator,
-            frame[list(judged.features)],
-            frame[judged.target],
-            n_repeats=3,
-            random_state=judged.seed,
-        )
-        gains = pd.Series(found.importances_mean, index=list(judged.features)).clip(lower=0).fillna(0)
-        return gains / gains.sum() if gains.sum() > 0 else gains + 1 / len(gains)
+        Three permutations of at most 1,000 test rows per feature, predicted in one batch: many small calls cost
+        a boosted model far more than one large one.
+        """
+        import numpy as np
+        import pandas as pd
+
+        judged, names = self.judged, self._names
+        most = max(100, _MOST_PREDICTIONS_FOR_IMPORTANCE // (3 * len(names)))
+        known = judged.test.dropna(subset=[judged.target])
+        rows = known.sample(min(len(known), most, _MOST_ROWS_FOR_IMPORTANCE), random_state=judged.seed)
+        truth, rng = rows[judged.target].to_numpy(), np.random.default_rng(judged.seed)
+        copies = [rows[names]]
+        for name in names:
+            for _ in range(3):
+                values = rows[name].to_numpy()[rng.permutation(len(rows))]
+                copies.append(rows[names].assign(**{name: pd.Series(values, rows.index, rows[name].dtype)}))
+        predicted = np.asarray(judged.estimator.predict(pd.concat(copies, ignore_index=True)))
+        predicted = predicted.reshape(len(copies), len(rows))
+        wrong = (predicted - truth) ** 2 if judged.task == "regression" else predicted != truth
+        losses = wrong.mean(axis=1)
+        gains = (losses[1:].reshape(len(names), 3).mean(axis=1) - losses[0]).clip(min=0)
+        total = gains.sum()
+        return pd.Series(gains / total if total else 1 / len(names), index=names)
+
+
+class _Remembering:
+    """A model that predicts the rows it will be asked about once, and afterwards looks them up by their index.
+
+    Only for checks that pass rows on as they are; one that altered rows would be given the old predictions.
+    """
+
+    def __init__(self, estimator: Any, frames: Sequence[Any]) -> None:
+        import numpy as np
+        import pandas as pd
+
+        self._estimator = estimator
+        rows = pd.concat(frames)
+        self._predicted = np.asarray(estimator.predict(rows))
+        if hasattr(estimator, "classes_"):
+            self.classes_ = estimator.classes_
+        if hasattr(estimator, "predict_proba"):
+            probabilities = np.asarray(estimator.predict_proba(rows))
+            self.predict_proba = lambda asked: probabilities[asked.index.to_numpy()]
+
+    def predict(self, asked: Any) -> Any:
+        return self._predicted[asked.index.to_numpy()]
+
+    def fit(self, *_: Any) -> "_Remembering":
+        """Part of what scikit-learn takes for a model; never called."""
+        raise NotImplementedError("a model under judgement is never fitted again")
+
+    def __sklearn_tags__(self) -> Any:
+        return self._estimator.__sklearn_tags__()
+
+
+def _drawing_the_worst(check: Any, context: Any, most: int = 3) -> Any:
+    """Measure the drift of all features, and draw those that drift most; drawing is nine tenths of the cost."""
+    context._with_display = False
+    try:
+        result = check.run_logic(context)
+    finally:
+        context._with_display = True
+    drifts = {name: drift["Drift score"] or 0.0 for name, drift in result.value.items()}
+    check.columns = sorted(drifts, key=lambda name: -drifts[name])[:most]
+    result.display = check.run_logic(context).display
+    return result
 
 
 def _last_step(estimator: Any) -> str:
@@ -293,7 +384,7 @@ def _spellings(value: dict[str, Any]) -> Reduced:
     several = {name: len(forms) for name, forms in value["columns"].items()}
     return _largest(
         several or {"": 0},
-        "`{name}` holds {value:.0f} values in several spellings.",
+        "Values of `{name}` in several spellings: {value:.0f}.",
         "Every value is spelled one way.",
     )
 
@@ -548,7 +639,9 @@ def _displays(items: Any) -> Iterator[Display]:
 
     for item in items or ():
         if isinstance(item, str):
-            if text := _plain(item):
+            text = _plain(item)
+            # Advice on deepchecks' own parameters, which nobody who reads a report can set.
+            if text and "you can change it" not in text:
                 yield Text(text)
         elif isinstance(item, pd.DataFrame):
             if len(item):

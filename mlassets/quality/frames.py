@@ -1,11 +1,13 @@
 """Arrow tables as the pandas frames that deepchecks and scikit-learn expect, on a seeded sample."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from resources.roles import Kind
 
 
 def sample(table: pa.Table, rows: int, seed: int) -> pa.Table:
@@ -40,6 +42,22 @@ def frame(table: pa.Table, dates: Sequence[str] = ()) -> Any:
     for column in table.schema:
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             pandas[column.name] = np.array(table[column.name].to_pylist(), dtype=object)
+    return pandas
+
+
+def model_frame(table: pa.Table, kinds: Mapping[str, Kind], others: Sequence[str] = ()) -> Any:
+    """Return model-ready columns as the frame that a model takes, with `others` after the features.
+
+    Numeric and boolean features are float64 with NaN for null, categorical ones objects with NaN for null.
+    """
+    pandas = frame(table.select([*kinds, *others]))
+    for name, kind in kinds.items():
+        if kind == "categorical":
+            values = pandas[name].astype(object)
+            pandas[name] = values.where(values.notna(), np.nan)
+        else:
+            numbers = table[name].cast(pa.int8()) if pa.types.is_boolean(table[name].type) else table[name]
+            pandas[name] = numbers.to_numpy(zero_copy_only=False).astype(np.float64)
     return pandas
 
 

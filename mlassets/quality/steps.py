@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 from mlassets.quality.checks import entry_of
-from mlassets.quality.judging import Observation, judge
+from mlassets.quality.judging import DoesNotApply, Observation, judge
 from mlassets.quality.schema_contract import schema_changes
 from resources.verdicts import Limit, Verdict
 
@@ -33,6 +33,34 @@ def segments_are_covered(
     return judge(entry_of("segments_are_covered"), limits or {}, lambda: seen)[0]
 
 
+def landed_files_are_taken(refused: Mapping[str, str], n: int) -> Verdict:
+    """Judge whether every file that landed for a source is part of it.
+
+    Args:
+        refused: Reason by name of the files in quarantine.
+        n: Files of the source.
+    """
+    first = next(iter(refused.values()), "")
+    found = f"{len(refused)} in quarantine: {first}" if refused else f"All {n:,} files are taken."
+    seen = Observation(len(refused), n, found, {"quarantined": dict(refused)})
+    return judge(entry_of("landed_files_are_taken"), {}, lambda: seen)[0]
+
+
+def review_rules_are_met(rules: Mapping[str, bool], limits: Mapping[str, Limit] | None = None) -> Verdict:
+    """Judge what share of a review's rules is met.
+
+    Args:
+        rules: Whether each rule is met, by its text.
+        limits: Limits that the spec moves.
+    """
+    unmet = [rule for rule, met in rules.items() if not met]
+    met = 1 - len(unmet) / len(rules) if rules else 1.0
+    found = f"Not met: {'; '.join(unmet)}." if unmet else f"All {len(rules)} rules are met."
+    return judge(entry_of("review_rules_are_met"), limits or {}, lambda: Observation(met, len(rules), found))[
+        0
+    ]
+
+
 def release_round_trips(error: float, n: int, limits: Mapping[str, Limit] | None = None) -> Verdict:
     """Judge whether the released model makes the released predictions again.
 
@@ -46,15 +74,20 @@ def release_round_trips(error: float, n: int, limits: Mapping[str, Limit] | None
 
 
 def schema_contract(
-    known: pa.Schema, new: pa.Schema, n: int = 0, limits: Mapping[str, Limit] | None = None
+    known: pa.Schema | None, new: pa.Schema | None, n: int = 0, limits: Mapping[str, Limit] | None = None
 ) -> Verdict:
     """Judge a source's new schema against the one that is relied on.
 
     Args:
-        known: The schema so far.
-        new: The schema with the newly landed file.
+        known: The schema so far; None if there is none.
+        new: The schema with the newly landed file; None if no file could be taken.
         n: Rows under the new schema.
         limits: Limits that the spec moves.
     """
-    entry = entry_of("source_schema_keeps_its_contract")
-    return judge(entry, limits or {}, lambda: schema_changes(known, new, n))[0]
+
+    def changes() -> Observation:
+        if known is None or new is None:
+            raise DoesNotApply("no earlier version has a schema", n)
+        return schema_changes(known, new, n)
+
+    return judge(entry_of("source_schema_keeps_its_contract"), limits or {}, changes)[0]

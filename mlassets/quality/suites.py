@@ -189,7 +189,7 @@ def judge_model(
     Args:
         table: The model-ready rows it was trained on and tested with, marked with roles.
         estimator: The fitted scikit-learn estimator, which takes a pandas frame of the features in the table's
-            column order.
+            column order: numbers and booleans as float64, categories as objects, NaN for null.
         task: What the target is.
         metrics: The model's flat metrics (`test.roc_auc`, `gain_over_baseline.roc_auc.low`).
         limits: Limits that the spec moves, by claim or measure, or sets on a metric.
@@ -228,17 +228,17 @@ def judge_model(
 def _splits(table: pa.Table, task: Task, sample: int, seed: int, estimator: Any) -> Judged:
     kinds, target = features_of(table.schema), target_of(table.schema)
     key = ROW_KEY if ROW_KEY in table.column_names else None
-    columns = [*kinds, target] + [ROW_KEY] * (key is not None)
+    others = [target] + [ROW_KEY] * (key is not None)
     drawn = {
-        split: frames.frame(
-            frames.sample(table.filter(pc.equal(table[SPLIT], split)).select(columns), sample, seed)
+        split: frames.model_frame(
+            frames.sample(table.filter(pc.equal(table[SPLIT], split)), sample, seed), kinds, others
         )
         for split in ("train", "test")
     }
     total = pc.sum(pc.is_in(table[SPLIT], value_set=pa.array(["train", "test"]))).as_py() or 0
     return Judged(
-        train=drawn["train"].reset_index(drop=True),
-        test=drawn["test"].reset_index(drop=True),
+        train=drawn["train"],
+        test=drawn["test"],
         target=target,
         task=task,
         features=list(kinds),

@@ -84,7 +84,9 @@ def fitted(table: pa.Table, task: Task) -> Any:
     from sklearn.preprocessing import OneHotEncoder
 
     kinds = features_of(table.schema)
-    train = frames.frame(table.filter(pc.equal(table[SPLIT], "train")))
+    train = frames.model_frame(
+        table.filter(pc.equal(table[SPLIT], "train")), kinds, [target_of(table.schema)]
+    )
     model = (GradientBoostingRegressor if task == "regression" else GradientBoostingClassifier)(
         n_estimators=12, random_state=0
     )
