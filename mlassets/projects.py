@@ -727,8 +727,9 @@ def check_names(task: TaskName) -> tuple[str, ...]:
 
 
 def _bare_sql(sql: str) -> str:
-    """Return `sql` without its comments and text literals."""
-    return re.sub(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", " ", sql, flags=re.DOTALL)
+    """Return `sql` without its comments, quoted names and text literals."""
+    passed_over = r""""(?:[^"]|"")*"|'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/"""
+    return re.sub(passed_over, lambda match: " " if match[0][0] in "-/" else " x ", sql, flags=re.DOTALL)
 
 
 def _glob_trouble(glob: str) -> str | None:

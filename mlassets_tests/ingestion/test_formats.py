@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import gzip
 import io
@@ -197,11 +198,9 @@ def test_typed_values_come_back_from_csv_as_they_went_in(tmp_path: Path, data: s
 @given(st.binary(max_size=300))
 def test_any_bytes_are_converted_or_refused_by_name(tmp_path: Path, content: bytes) -> None:
     for name in ("any.csv", "any.csv.gz", "any.parquet"):
-        try:
-            converted(tmp_path, content, name)
-        except UnreadableFile as error:
-            assert str(error).startswith(name)
-            assert error.fix
+        with contextlib.suppress(UnreadableFile):
+            result, table = converted(tmp_path, content, name)
+            assert result.rows == table.num_rows > 0
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf", b"a,b\n", b"a,b"])
@@ -231,7 +230,7 @@ def test_a_quote_that_is_never_closed_does_not_swallow_the_rest(tmp_path: Path, 
 
 
 def test_bad_utf_8_is_named_by_line_and_byte(tmp_path: Path) -> None:
-    head = "a,b\n1,é\n".encode() * 1 + b"2,x\n" * 200_000
+    head = "a,b\n1,é\n".encode() + b"2,x\n" * 200_000
     error = refused(tmp_path, head + b"3,\xe9t\xe9\n")
     assert isinstance(error, BadEncoding)
     assert error.line == 200_003
