@@ -1,0 +1,242 @@
+"""A user's SQL over registered tables: exactly one SELECT, locked in, limited, in a deterministic order.
+
+DuckDB reads the tables as Arrow datasets, with filters and projections pushed down to Parquet on any lake, without
+an extension.
+"""
+
+import difflib
+import re
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from resources.errors import MlassetsError
+
+if TYPE_CHECKING:
+    import duckdb
+
+_FIRST_WORDS = ("select", "with", "from")
+_MOST_NAMED = 30
+_ASK_AGAIN_SECONDS = 0.05
+
+
+class BadDraw(MlassetsError):
+    """A draw's SQL cannot be run as it is."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One SELECT statement that has been looked at, but not run.
+
+    Attributes:
+        sql: The statement.
+        parameters: Names of the values that it binds (`$segment`).
+        tables: Names of the tables that it reads, without its own common table expressions.
+    """
+
+    sql: str
+    parameters: frozenset[str]
+    tables: frozenset[str]
+
+    @classmethod
+    def parse(cls, sql: str) -> "Draw":
+        """Look at a statement.
+
+        Raises:
+            BadDraw: If it is no SQL, more or less than one statement, anything but a SELECT, binds values by
+                position, or names a file.
+        """
+        import duckdb
+
+        try:
+            statements = duckdb.extract_statements(sql)
+            tokens = duckdb.tokenize(sql)
+        except duckdb.Error as error:
+            raise BadDraw(f"the draw is no valid SQL: {_plain(error)}") from None
+        if len(statements) != 1:
+            raise BadDraw(f"the draw has {len(statements)} statements; it must be exactly one SELECT")
+        raw = sql.encode()
+        starts = [start for start, kind in tokens if kind != duckdb.token_type.comment]
+        word = raw[starts[0] :].decode().partition("(")[0].split()[:1]
+        if statements[0].type != duckdb.StatementType.SELECT or (
+            word and word[0].lower() not in _FIRST_WORDS
+        ):
+            kind = word[0].upper() if word else statements[0].type.name
+            raise BadDraw(
+                f"the draw is a {kind} statement; it must be exactly one SELECT, for it can only read"
+            )
+        if any(name.isdigit() for name in statements[0].named_parameters):
+            raise BadDraw("the draw binds values by position; bind them by name: `WHERE origin = $segment`")
+        end = next((start for start in starts if raw[start : start + 1] == b";"), len(raw))
+        with _locked("64MB", 1) as connection:
+            try:
+                tables = connection.get_table_names(_without_parameters(raw, starts), qualified=False)
+            except duckdb.Error as error:
+                raise BadDraw(f"the draw cannot be run: {_plain(error)}") from None
+        return cls(raw[:end].decode(), frozenset(statements[0].named_parameters), frozenset(tables))
+
+
+def _without_parameters(raw: bytes, starts: list[int]) -> str:
+    """Return a statement with NULL for every parameter, as DuckDB can look at it without values."""
+    parts: list[bytes] = []
+    copied = 0
+    for start in starts:
+        name = re.compile(rb"\$(?=[^$\s])[\w\x80-\xff]+").match(raw, start)
+        if name:
+            parts += [raw[copied:start], b"(NULL)"]
+            copied = name.end()
+    return b"".join([*parts, raw[copied:]]).decode()
+
+
+@lru_cache(maxsize=1024)
+def tables_of(sql: str) -> frozenset[str]:
+    """Return the names of the tables that one SELECT reads, without running it.
+
+    Raises:
+        BadDraw: If `sql` is not exactly one SELECT.
+    """
+    return Draw.parse(sql).tables
+
+
+def run_draw(
+    sql: str,
+    tables: Mapping[str, ds.Dataset | pa.Table],
+    parameters: Mapping[str, object],
+    *,
+    memory: str = "1GB",
+    seconds: float = 300.0,
+    threads: int = 1,
+) -> pa.Table:
+    """Run one SELECT over `tables` and return its rows, ordered by all columns from left to right.
+
+    The statement reaches nothing but `tables`: no file, no network, no setting, no variable of this process. It
+    may spill to a folder of its own, which is gone afterwards.
+
+    Args:
+        sql: The statement; an `ORDER BY` in it decides what a `LIMIT` keeps, not the order of the result.
+        tables: What it may read, by name.
+        parameters: What it may bind, by name; values that it does not bind are left out.
+        memory: Limit of DuckDB's memory, as in `2GB`.
+        seconds: Limit of its time.
+        threads: How many threads to use; with more than one, floating-point sums may differ in the last digit.
+
+    Raises:
+        BadDraw: If the SQL is not one SELECT, names a table or column that is not there, needs a value that is
+            not given, fails on the data, returns two columns of one name, or passes a limit.
+    """
+    import duckdb
+
+    draw = Draw.parse(sql)
+    by_name = {name.lower(): table for name, table in tables.items()}
+    for name in sorted(draw.tables):
+        if name.lower() not in by_name:
+            raise BadDraw(f"the draw reads the table {name!r}, which is not there{_instead(name, tables)}")
+    for name in sorted(draw.parameters - set(parameters)):
+        raise BadDraw(f"the draw binds ${name}, which has no value here{_instead(name, parameters)}")
+    values = {name: parameters[name] for name in sorted(draw.parameters)}
+    with _locked(memory, threads) as connection, _interrupting(connection, seconds) as expired:
+        for name in draw.tables:
+            connection.register(name, by_name[name.lower()])
+        try:
+            relation = connection.sql(draw.sql, params=values)
+            doubles = sorted(name for name, count in Counter(relation.columns).items() if count > 1)
+            if doubles:
+                raise BadDraw(
+                    f"the draw returns the columns {doubles} twice; rename one with AS, or use EXCLUDE"
+                )
+            ordered = relation.sort(*(duckdb.ColumnExpression(name) for name in relation.columns))
+            return ordered.to_arrow_table()
+        except duckdb.OutOfMemoryException:
+            raise BadDraw(
+                f"the draw needs more memory than its limit of {memory}; select fewer columns or rows, "
+                "or raise the limit"
+            ) from None
+        except duckdb.Error as error:
+            if expired.is_set():
+                raise BadDraw(
+                    f"the draw took longer than its limit of {seconds:g} s and was stopped; "
+                    "narrow it with a WHERE, or raise the limit"
+                ) from None
+            column = re.search(r'(?:column named|Referenced column) "([^"]+)"', str(error))
+            if column:
+                known = {one for name in draw.tables for one in by_name[name.lower()].schema.names}
+                raise BadDraw(
+                    f"the draw reads the column {column[1]!r}, which is not there{_instead(column[1], known)}"
+                ) from None
+            raise BadDraw(f"the draw failed: {_plain(error)}") from None
+
+
+def _instead(name: str, known: Iterable[str]) -> str:
+    """Say what there is instead of `name`: what comes near to it, or all of it."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), [one.lower() for one in names], n=3)
+    similar = [one for one in names if one.lower() in near]
+    hint = f". Did you mean {' or '.join(similar)}?" if similar else "."
+    return f"{hint} There is {', '.join(names[:_MOST_NAMED]) or 'nothing'}" + (
+        f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    )
+
+
+def _plain(error: Exception) -> str:
+    """Return a DuckDB message without its drawing of the line."""
+    return " ".join(str(error).split("\n\nLINE ")[0].split())
+
+
+@contextmanager
+def _locked(memory: str, threads: int) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """Open an empty database in memory that reaches nothing outside of itself, and cannot be made to."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(prefix="mlassets-draw-") as spill:
+        try:
+            connection = duckdb.connect(
+                ":memory:",
+                config={
+                    "enable_external_access": False,
+                    "python_enable_replacements": False,
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                    "temp_directory": spill,
+                    "memory_limit": memory,
+                    "threads": threads,
+                    "lock_configuration": True,
+                },
+            )
+        except duckdb.Error as error:
+            raise BadDraw(f"the limits of the draw cannot be used: {_plain(error)}") from None
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
+def _interrupting(connection: "duckdb.DuckDBPyConnection", seconds: float) -> Iterator[threading.Event]:
+    """Interrupt whatever the connection does once the time is over; the event says whether it was."""
+    done, expired = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        if done.wait(seconds):
+            return
+        expired.set()
+        # An interrupt between two statements is lost, so it is repeated until the block has ended.
+        while True:
+            connection.interrupt()
+            if done.wait(_ASK_AGAIN_SECONDS):
+                return
+
+    watcher = threading.Thread(target=watch, name="draw-time-limit", daemon=True)
+    watcher.start()
+    try:
+        yield expired
+    finally:
+        done.set()
+        watcher.join()
