@@ -1002,6 +1002,8 @@ def _plain(path: Path, document: Any) -> dict[str, Any]:
 def _mistakes(error: ValidationError, document: Any) -> Iterable[Mistake]:
     for found in error.errors(include_url=False):
         where = tuple(part for part in found["loc"] if part != "[key]")
+        if where[:2] == ("segments", "values") and isinstance(document["segments"], list):
+            where = ("segments", *where[2:])
         cause = found.get("ctx", {}).get("error")
         if isinstance(cause, _WrongError):
             for inner, wrong in cause.found:
