@@ -82,7 +82,9 @@ def _ranked(actual: npt.NDArray[Any], score: Floats) -> Callable[[Floats], tuple
     """Return a function from weights to (positives, negatives) per distinct score, best score first."""
     order = np.argsort(-score, kind="stable")
     ordered = score[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(score) else np.zeros(0, dtype=int)
+    starts = (
+        np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(score) else np.zeros(0, dtype=int)
+    )
     positive = actual[order] == 1
 
     def groups(w: Floats) -> tuple[Floats, Floats]:
@@ -190,7 +192,7 @@ def _multiclass(scored: Scored) -> dict[str, Weighted]:
 
     def roc_auc_ovr(w: Floats) -> Floats:
         # Undefined as soon as one class is absent: another class's mean is not the same metric.
-        return np.mean([area(w) for area in areas], axis=0)
+        return np.asarray(np.mean([area(w) for area in areas], axis=0))
 
     return {
         "accuracy": _mean_of(actual == predicted),
@@ -216,12 +218,14 @@ def _regression(scored: Scored) -> dict[str, Weighted]:
     centred = actual - actual.mean() if len(actual) else actual
 
     def rmse(w: Floats) -> Floats:
-        return np.sqrt(_mean_of(squared)(w))
+        return np.asarray(np.sqrt(_mean_of(squared)(w)))
 
     def r2(w: Floats) -> Floats:
         rows = w.sum(axis=1)
         spread = w @ centred**2 - _divide((w @ centred) ** 2, rows)
-        return 1 - _divide(w @ squared, np.where(spread > 1e-12 * np.maximum(w @ centred**2, 1e-300), spread, 0.0))
+        return 1 - _divide(
+            w @ squared, np.where(spread > 1e-12 * np.maximum(w @ centred**2, 1e-300), spread, 0.0)
+        )
 
     def median(w: Floats) -> Floats:
         reached = np.cumsum(w[:, order], axis=1)
@@ -281,14 +285,18 @@ class Resampled:
         """Return the percentile interval of a metric, or None if too few resamples define it."""
         return self._ends(self.points[model][metric], self.resamples[model][metric])
 
-    def gain(self, model: str, other: str, metric: str, task: Task) -> tuple[float, tuple[float, float] | None]:
+    def gain(
+        self, model: str, other: str, metric: str, task: Task
+    ) -> tuple[float, tuple[float, float] | None]:
         """Return how much better `model` is than `other`, with its paired interval.
 
         Positive is better, whichever direction the metric has.
         """
         sign = 1.0 if METRICS[task][metric] else -1.0
         point = sign * (self.points[model][metric] - self.points[other][metric])
-        return point, self._ends(point, sign * (self.resamples[model][metric] - self.resamples[other][metric]))
+        return point, self._ends(
+            point, sign * (self.resamples[model][metric] - self.resamples[other][metric])
+        )
 
     def _ends(self, point: float, values: Floats) -> tuple[float, float] | None:
         defined = values[np.isfinite(values)]
@@ -300,8 +308,20 @@ class Resampled:
         return float(min(low, point)), float(max(high, point))
 
 
-def resample(models: Mapping[str, Scored], seed: int, resamples: int = RESAMPLES) -> Resampled:
-    """Compute the metrics of all models on all rows, and on the same bootstrap resamples of them."""
+def resample(
+    models: Mapping[str, Scored],
+    seed: int,
+    resamples: int = RESAMPLES,
+    wanted: Mapping[str, Sequence[str]] | None = None,
+) -> Resampled:
+    """Compute the metrics of all models on all rows, and on the same bootstrap resamples of them.
+
+    Args:
+        models: Several models' outputs on the same rows.
+        seed: Seed of the resamples.
+        resamples: How many are drawn.
+        wanted: Metrics to resample for a model; all where it is not named. Points are always computed for all.
+    """
     first = next(iter(models.values()))
     rows = len(first)
     points = {name: point_metrics(scored) for name, scored in models.items()}
@@ -311,13 +331,16 @@ def resample(models: Mapping[str, Scored], seed: int, resamples: int = RESAMPLES
     rng = np.random.default_rng(seed)
     at_once = max(1, _CELLS_AT_ONCE // rows)
     functions = {name: _metrics_of(scored) for name, scored in models.items()}
-    parts: dict[str, dict[str, list[Floats]]] = {name: {m: [] for m in points[name]} for name in models}
+    chosen = {
+        name: [m for m in points[name] if m in (wanted or {}).get(name, points[name])] for name in models
+    }
+    parts: dict[str, dict[str, list[Floats]]] = {name: {m: [] for m in chosen[name]} for name in models}
     for start in range(0, resamples, at_once):
         count = min(at_once, resamples - start)
         picks = rng.integers(0, rows, size=(count, drawn))
         weights = np.stack([np.bincount(pick, minlength=rows) for pick in picks]).astype(np.float64)
         for name, metrics in functions.items():
-            for metric in points[name]:
+            for metric in chosen[name]:
                 parts[name][metric].append(metrics[metric](weights))
     values = {name: {m: np.concatenate(p) for m, p in metrics.items()} for name, metrics in parts.items()}
     return Resampled(points, values, float(np.sqrt(drawn / rows)))
@@ -355,7 +378,7 @@ class Calibration:
     """How far predicted probabilities are from observed shares.
 
     Attributes:
-        metrics: `expected_error` (mean over rows of the distance in a row's bin), `max_error`, `bias`.
+        metrics: `expected_error` (mean over rows of the distance in a row's bin), `worst_bin`, `bias`.
         curve: Per bin of equal size: mean predicted probability, observed share, rows.
     """
 
@@ -389,7 +412,7 @@ def calibration(scored: Scored) -> Calibration:
     return Calibration(
         {
             "expected_error": float((distance * rows[kept]).sum() / rows.sum()),
-            "max_error": float(distance.max()),
+            "worst_bin": float(distance.max()),
             "bias": float(score.mean() - outcome.mean()),
         },
         [
@@ -441,7 +464,13 @@ def worst_slices(
             mask = column.is_null() if value is None else pc.fill_null(pc.equal(column, value), False)
             measured = one_metric(scored.rows(mask.to_numpy().astype(bool)), metric)
             if measured is not None:
-                shown = "(missing)" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+                shown = (
+                    "(missing)"
+                    if value is None
+                    else str(value).lower()
+                    if isinstance(value, bool)
+                    else str(value)
+                )
                 found.append({"column": name, "value": shown, "rows": entry["counts"], metric: measured})
     sign = 1.0 if METRICS[scored.task][metric] else -1.0
     found.sort(key=lambda s: (sign * s[metric], s["column"], s["value"]))
@@ -511,7 +540,9 @@ def class_codes(column: pa.ChunkedArray, classes: Sequence[str]) -> npt.NDArray[
     return np.asarray(found.to_numpy(), dtype=np.int64)
 
 
-def score_predictions(predictions: pa.Table, task: Task, *, seed: int = 0, intervals: bool = True) -> dict[str, float]:
+def score_predictions(
+    predictions: pa.Table, task: Task, *, seed: int = 0, intervals: bool = True
+) -> dict[str, float]:
     """Return every metric of a table of predictions, each with `.low` and `.high` if intervals are wanted.
 
     Args:

@@ -44,7 +44,9 @@ def permutation_importances(
         column = frame[name].to_numpy()
         changed = stacked.assign(**{name: np.concatenate([column[order] for order in shuffles])})
         outcome: Scored = predict(changed, repeats)
-        values = [one_metric(outcome.rows(np.arange(k * rows, (k + 1) * rows)), metric) for k in range(repeats)]
+        values = [
+            one_metric(outcome.rows(np.arange(k * rows, (k + 1) * rows)), metric) for k in range(repeats)
+        ]
         losses[name] = np.array([sign * (whole - value) for value in values if value is not None])
     return {
         name: {"mean": float(found.mean()), "std": float(found.std())}
@@ -52,7 +54,9 @@ def permutation_importances(
     }
 
 
-def importances_picture(importances: Mapping[str, Mapping[str, float]], metric: str, *, top: int = 20) -> bytes:
+def importances_picture(
+    importances: Mapping[str, Mapping[str, float]], metric: str, *, top: int = 20
+) -> bytes:
     """Draw the most important features as bars; returns a PNG."""
     shown = list(importances.items())[:top][::-1]
     figure, (axes,) = _canvas(1, height=1.2 + 0.28 * len(shown), width=7.0)
@@ -121,7 +125,12 @@ def _roc_and_precision(panels: Sequence[Any], scored: Scored) -> None:
 
 def _calibration(axes: Any, calibrated: Calibration) -> None:
     axes.plot([0, 1], [0, 1], color=_FAINT, linestyle="--", linewidth=1)
-    axes.plot([b["predicted"] for b in calibrated.curve], [b["observed"] for b in calibrated.curve], "o-", color=_INK)
+    axes.plot(
+        [b["predicted"] for b in calibrated.curve],
+        [b["observed"] for b in calibrated.curve],
+        "o-",
+        color=_INK,
+    )
     axes.set(xlabel="mean predicted probability", ylabel="observed share", title="calibration")
 
 
@@ -134,7 +143,9 @@ def _confusion(axes: Any, scored: Scored) -> None:
         for row in range(size):
             for column in range(size):
                 ink = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=ink, fontsize=7)
+                axes.text(
+                    column, row, str(counts[row, column]), ha="center", va="center", color=ink, fontsize=7
+                )
     if size <= 30:
         labels = [_plain_label(name, 14) for name in scored.classes]
         axes.set_xticks(range(size), labels, rotation=90)

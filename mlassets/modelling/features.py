@@ -137,7 +137,9 @@ def make_model_ready(
     notes: list[str] = list(facts.pop("notes"))
     columns: list[tuple[pa.Field, pa.ChunkedArray]] = []
     for name in table.column_names:
-        reason = _given_reason(name, target, key, drop, by, split_column, table.schema.field(name).type, kinds)
+        reason = _given_reason(
+            name, target, key, drop, by, split_column, table.schema.field(name).type, kinds
+        )
         if reason is not None:
             if name != target:
                 dropped[name] = reason
@@ -207,7 +209,9 @@ def _check_names(
     names = table.column_names
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ReservedColumn(f"the drawn table has the column {twice[0]!r} twice; give one another name in the draw.")
+        raise ReservedColumn(
+            f"the drawn table has the column {twice[0]!r} twice; give one another name in the draw."
+        )
     if target not in names:
         raise TargetMissing(target, "the target", names)
     for where, wanted in (("key", key), ("features.drop", drop), ("features.kinds", kinds)):
@@ -223,10 +227,14 @@ def _check_names(
                 f"rename it in the draw (SELECT {column} AS {column}_drawn) or list it under features.drop."
             )
     if target in key or target in drop:
-        raise TargetUnusable(f"the target {target!r} is also listed under key or features.drop; take it out there.")
+        raise TargetUnusable(
+            f"the target {target!r} is also listed under key or features.drop; take it out there."
+        )
     for column, kind in kinds.items():
         if kind not in KINDS:
-            raise UnusableColumn(f"features.kinds gives {column!r} the kind {kind!r}; choose one of {', '.join(KINDS)}.")
+            raise UnusableColumn(
+                f"features.kinds gives {column!r} the kind {kind!r}; choose one of {', '.join(KINDS)}."
+            )
 
 
 def _check_made_names(features: Sequence[str], target: str) -> None:
@@ -234,9 +242,10 @@ def _check_made_names(features: Sequence[str], target: str) -> None:
     for name in features:
         if name in taken:
             raise ReservedColumn(
-                f"the feature {name!r} made from a datetime column has the name of another column; rename one in the draw."
+                f"the feature {name!r} made from a datetime column has the name of another column; "
+                "rename one in the draw."
             )
-        taken.append(name) if "." in name else None
+        taken.append(name)
 
 
 def _row_keys(table: pa.Table, key: Sequence[str]) -> pa.ChunkedArray:
@@ -277,8 +286,8 @@ def _regression_target(column: pa.ChunkedArray, target: str) -> pa.ChunkedArray:
         return _finite(pc.cast(column, pa.float64(), safe=False))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise TargetUnusable(
-            f"the target {target!r} of a regression has the type {column.type} and cannot be read as numbers ({error}); "
-            "convert it in the draw, or choose the task multiclass."
+            f"the target {target!r} of a regression has the type {column.type} and cannot be read as numbers "
+            f"({error}); convert it in the draw, or choose the task multiclass."
         ) from error
 
 
@@ -328,7 +337,7 @@ def _positive_value(values: list[Any], target: str, positive: object | None, not
             if value == positive or _word(value) == _word(positive):
                 return value
         if len(values) == 1:
-            return positive if isinstance(positive, type(values[0])) else type(values[0])(positive)  # type: ignore[call-arg]
+            return positive if isinstance(positive, type(values[0])) else type(values[0])(positive)
         raise TargetUnusable(
             f"the positive value {positive!r} of the target {target!r} is none of its values "
             f"({', '.join(map(repr, values))}); give target.positive one of these."
@@ -446,9 +455,15 @@ def _encode(
         if kind == "boolean":
             made, how = _as_boolean(column), "as it is"
         elif kind == "categorical":
-            made, how = _as_text(column), "as it is" if pa.types.is_string(column.type) else f"{column.type} as text"
+            made, how = (
+                _as_text(column),
+                "as it is" if pa.types.is_string(column.type) else f"{column.type} as text",
+            )
         else:
-            made, how = _as_number(column), "infinite and NaN to null" if pa.types.is_floating(column.type) else "as a number"
+            made, how = (
+                _as_number(column),
+                "infinite and NaN to null" if pa.types.is_floating(column.type) else "as a number",
+            )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UnusableColumn(
             f"the column {name!r} of type {column.type} cannot be read as {kind} ({error}); "
@@ -459,7 +474,9 @@ def _encode(
             return [], "all null"
         if made.null_count == 0 and pc.count_distinct(made).as_py() == 1:
             return [], f"constant: {made[0].as_py()!r} in every row"
-    feature_kind: Kind = "boolean" if kind == "boolean" else "categorical" if kind == "categorical" else "numeric"
+    feature_kind: Kind = (
+        "boolean" if kind == "boolean" else "categorical" if kind == "categorical" else "numeric"
+    )
     return [(name, made, feature_kind, how)], None
 
 
@@ -503,7 +520,11 @@ def _metrics(
 ) -> dict[str, float]:
     rows = table.num_rows
     features = table.column_names[1:-2]
-    metrics: dict[str, float] = {"rows": float(rows), "rows_without_target": float(lost), "features": float(len(features))}
+    metrics: dict[str, float] = {
+        "rows": float(rows),
+        "rows_without_target": float(lost),
+        "features": float(len(features)),
+    }
     metrics |= {f"rows.{split}": float((labels == split).sum()) for split in SPLITS}
     cells = rows * len(features)
     missing = {name: table[name].null_count for name in features}

@@ -30,7 +30,11 @@ METRICS: Mapping[Task, Mapping[str, bool]] = {
 }
 """For each task its metrics, and whether higher is better. `mape` is absent where a true value is zero."""
 
-DEFAULT_METRIC: Mapping[Task, str] = {"binary": "roc_auc", "multiclass": "balanced_accuracy", "regression": "rmse"}
+DEFAULT_METRIC: Mapping[Task, str] = {
+    "binary": "roc_auc",
+    "multiclass": "balanced_accuracy",
+    "regression": "rmse",
+}
 
 CANDIDATES: tuple[str, ...] = ("baseline", "linear", "gradient_boosting", "random_forest")
 

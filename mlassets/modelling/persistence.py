@@ -31,6 +31,8 @@ _SKLEARN: Final = {
     "pipeline": ("Pipeline",),
     "preprocessing._data": ("StandardScaler",),
     "preprocessing._encoders": ("OneHotEncoder", "OrdinalEncoder"),
+    # What ColumnTransformer makes of "passthrough"; a function inside one would be an entry of its own, and refused.
+    "preprocessing._function_transformer": ("FunctionTransformer",),
     "preprocessing._label": ("LabelEncoder",),
     "tree._classes": ("DecisionTreeClassifier", "DecisionTreeRegressor"),
     "tree._tree": ("Tree",),
@@ -133,8 +135,8 @@ def _refuse_untrusted(schema: Any) -> None:
 
 def _refusal(types: list[str]) -> str:
     return (
-        f"the model file holds types that are not on the allow-list: {', '.join(types)}. It was not loaded. Only models "
-        "trained by mlassets can be loaded; if this is one, it was changed after its commit."
+        f"the model file holds types that are not on the allow-list: {', '.join(types)}. It was not loaded. "
+        "Only models trained by mlassets can be loaded; if this is one, it was changed after its commit."
     )
 
 
@@ -165,9 +167,13 @@ def _check_trees(estimator: Any) -> None:
         for predictor in predictors:
             nodes = predictor.nodes
             inner = nodes[nodes["is_leaf"] == 0]
-            _check_tree(np.concatenate([inner["left"], inner["right"]]), inner["feature_idx"], len(nodes), features)
+            _check_tree(
+                np.concatenate([inner["left"], inner["right"]]), inner["feature_idx"], len(nodes), features
+            )
             if nodes["is_categorical"].any():
-                raise UntrustedModel("the model file holds a categorical tree split, which mlassets never makes.")
+                raise UntrustedModel(
+                    "the model file holds a categorical tree split, which mlassets never makes."
+                )
     for tree in getattr(final, "estimators_", ()):
         structure = tree.tree_
         inner = structure.children_left != -1

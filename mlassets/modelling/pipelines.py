@@ -1,6 +1,6 @@
 """The candidates: how each prepares its features, what it searches, how it is fitted. Imports scikit-learn."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,9 @@ from mlassets.modelling.metrics import Task
 from resources.roles import Kind
 
 MISSING = "(missing)"
-THREADS = 2
-"""Threads of a fit: fixed, because the last bits of a sum can depend on how it was divided."""
+FOREST_THREADS = 2
+"""Threads that grow a forest. Everything else is fitted on one: OpenMP threads wait by spinning, so that two runs
+that share the cores slow each other down tenfold, and the last bits of a sum can depend on how it was divided."""
 
 Range = tuple[str, float, float]
 """How a hyper-parameter is searched: `log`, `float` or `int`, `log_int`, then both ends."""
@@ -60,7 +61,8 @@ DEFAULTS: Mapping[str, float] = {
 """What each hyper-parameter is tried at first."""
 
 _STAGE = 25
-_STAGES = {"gradient_boosting": 6, "random_forest": 4}
+_STAGES = {"gradient_boosting": 12, "random_forest": 4}
+_SIZE = {"gradient_boosting": "max_iter", "random_forest": "n_estimators"}
 
 
 def as_frame(table: pa.Table, features: Mapping[str, Kind]) -> pd.DataFrame:
@@ -91,7 +93,10 @@ def preparation(candidate: str, kinds: Mapping[str, Kind]) -> ColumnTransformer:
     `gradient_boosting` keeps missing numbers, which it handles itself; both forests get categories as numbers. No
     native categorical features are used: explanations of those are silently wrong.
     """
-    by_kind = {kind: [name for name, of in kinds.items() if of == kind] for kind in ("numeric", "categorical", "boolean")}
+    by_kind = {
+        kind: [name for name, of in kinds.items() if of == kind]
+        for kind in ("numeric", "categorical", "boolean")
+    }
     linear = candidate == "linear"
     numeric: Any = "passthrough"
     if linear:
@@ -136,7 +141,9 @@ def unfitted(candidate: str, task: Task, metric: str, values: Mapping[str, Any],
     regression = task == "regression"
     if candidate == "baseline":
         if regression:
-            return DummyRegressor(strategy="median" if metric in ("mae", "median_absolute_error", "mape") else "mean")
+            return DummyRegressor(
+                strategy="median" if metric in ("mae", "median_absolute_error", "mape") else "mean"
+            )
         return DummyClassifier(strategy="prior")
     if candidate == "linear":
         return Ridge(**values) if regression else LogisticRegression(max_iter=500, **values)
@@ -144,23 +151,27 @@ def unfitted(candidate: str, task: Task, metric: str, values: Mapping[str, Any],
         boosting = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
         return boosting(max_iter=_STAGE, early_stopping=False, warm_start=True, random_state=seed, **values)
     forest = RandomForestRegressor if regression else RandomForestClassifier
-    return forest(n_estimators=_STAGE, warm_start=True, n_jobs=THREADS, random_state=seed, **values)
+    return forest(n_estimators=_STAGE, warm_start=True, n_jobs=FOREST_THREADS, random_state=seed, **values)
 
 
 def grow(candidate: str, estimator: Any, x: Any, y: npt.NDArray[Any]) -> Iterator[int]:
     """Fit an estimator, stage by stage where it is built of trees; yields the stage after each."""
     stages = _STAGES.get(candidate, 1)
-    size = "max_iter" if candidate == "gradient_boosting" else "n_estimators"
     for stage in range(1, stages + 1):
         if stages > 1:
-            estimator.set_params(**{size: stage * _STAGE})
+            estimator.set_params(**size_at(candidate, stage))
         estimator.fit(x, y)
         if candidate == "random_forest":
             # Threads add up the trees' votes in any order, and the last bit of a float sum depends on it.
             estimator.n_jobs = None
         yield stage
         if candidate == "random_forest":
-            estimator.n_jobs = THREADS
+            estimator.n_jobs = FOREST_THREADS
+
+
+def size_at(candidate: str, stage: int) -> dict[str, int]:
+    """Return how many trees an estimator has after a stage; empty for one without trees."""
+    return {_SIZE[candidate]: stage * _STAGE} if candidate in _SIZE else {}
 
 
 def assemble(prepared: ColumnTransformer | str, estimator: Any) -> Pipeline:
@@ -168,12 +179,16 @@ def assemble(prepared: ColumnTransformer | str, estimator: Any) -> Pipeline:
     return Pipeline([("prepare", prepared), ("estimate", estimator)])
 
 
-def settled(pipeline: Pipeline) -> Pipeline:
-    """Reset what served the staged fit, so that the stored model says nothing of it."""
+def settled(candidate: str, pipeline: Pipeline, stage: int, x: Any, y: npt.NDArray[Any]) -> Pipeline:
+    """Bring a pipeline to an earlier stage if it has grown past it, and reset what served the staged fit."""
     estimator = pipeline.named_steps["estimate"]
-    for name, value in (("warm_start", False), ("n_jobs", None)):
-        if name in estimator.get_params():
-            estimator.set_params(**{name: value})
+    if "warm_start" not in estimator.get_params() or candidate not in _SIZE:
+        return pipeline
+    estimator.set_params(warm_start=False)
+    if estimator.get_params()[_SIZE[candidate]] != stage * _STAGE:
+        estimator.set_params(**size_at(candidate, stage)).fit(x, y)
+    if candidate == "random_forest":
+        estimator.set_params(n_jobs=None)
     return pipeline
 
 
@@ -185,7 +200,9 @@ def kinds_of(pipeline: Pipeline) -> dict[str, Kind]:
     return {name: kind for kind, _, names in prepared.transformers_ if kind != "remainder" for name in names}
 
 
-def with_threshold(pipeline: Pipeline, threshold: float, frame: pd.DataFrame, actual: npt.NDArray[Any]) -> Pipeline:
+def with_threshold(
+    pipeline: Pipeline, threshold: float, frame: pd.DataFrame, actual: npt.NDArray[Any]
+) -> Pipeline:
     """Return a binary pipeline whose `predict` says 1 from `threshold` on; nothing is fitted again."""
     prepared, estimator = pipeline.named_steps["prepare"], pipeline.named_steps["estimate"]
     rows = [int(np.argmax(actual == value)) for value in np.unique(actual)]
@@ -194,7 +211,9 @@ def with_threshold(pipeline: Pipeline, threshold: float, frame: pd.DataFrame, ac
     return Pipeline([("prepare", prepared), ("estimate", fixed.fit(x, actual[rows]))])
 
 
-def outputs(pipeline: Pipeline, frame: pd.DataFrame, task: Task) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64] | None]:
+def outputs(
+    pipeline: Pipeline, frame: pd.DataFrame, task: Task
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64] | None]:
     """Return predictions and, for a classification, probabilities (rows x `classes_`)."""
     x = frame
     for _, step in pipeline.steps[:-1]:

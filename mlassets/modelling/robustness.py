@@ -55,9 +55,15 @@ values exchanged between rows."""
 
 
 def robustness(
-    predict: Callable[[Any], Scored], frame: Any, scored: Scored, kinds: Mapping[str, Kind], metric: str, *, seed: int
+    predict: Callable[[Any], Scored],
+    frame: Any,
+    scored: Scored,
+    kinds: Mapping[str, Kind],
+    metric: str,
+    *,
+    seed: int,
 ) -> dict[str, float]:
-    """Return by kind of damage how much worse `metric` gets; positive is worse, in either direction of the metric.
+    """Return by kind of damage which share of `metric` is lost; positive is worse, in either direction of the metric.
 
     Args:
         predict: Takes a frame, returns the `Scored` of its rows.
@@ -76,5 +82,5 @@ def robustness(
         changed = damage(frame, kinds, np.random.default_rng([seed, len(name)]))
         value = None if changed is None else one_metric(predict(changed), metric)
         if value is not None:
-            losses[name] = sign * (whole - value)
+            losses[name] = sign * (whole - value) / max(abs(whole), 1e-12)
     return losses

@@ -75,13 +75,18 @@ def assign_split(
         raise SplitUnusable(f"the split rule {by!r} is unknown; choose one of {', '.join(RULES)}.")
     if by != "random":
         if column is None:
-            raise SplitUnusable(f"a split by {by} needs a column, for example split: {{by: {by}, column: ...}}.")
+            raise SplitUnusable(
+                f"a split by {by} needs a column, for example split: {{by: {by}, column: ...}}."
+            )
         if column not in table.column_names:
             raise UnknownColumn(column, "the split", table.column_names)
     rule: dict[str, Any] = {"by": by, "column": column, "test": test, "validation": validation, "seed": seed}
     rows = table.num_rows
     if rows < _MIN_ROWS_TO_SPLIT:
-        return np.full(rows, TRAIN, dtype="<U10"), {**rule, "note": f"{rows} rows cannot be divided; all train"}
+        return np.full(rows, TRAIN, dtype="<U10"), {
+            **rule,
+            "note": f"{rows} rows cannot be divided; all train",
+        }
     wanted = (round(test * rows), round(validation * rows))
     if by == "random":
         stratified = task != "regression" and target in table.column_names

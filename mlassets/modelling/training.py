@@ -103,6 +103,7 @@ class _Fitted:
     pipeline: Any
     validation: float | None
     hyper_parameters: dict[str, Any] = field(default_factory=dict)
+    stage: int = 1
 
 
 @dataclass
@@ -127,8 +128,10 @@ def train(
 ) -> Trained:
     """Train every candidate, choose the best on the validation split and measure it once on the test split.
 
-    Everything that is fitted, imputation and encoding included, sees the training split only. The model is not
-    fitted again on train and validation together, so that the threshold chosen on validation stays honest.
+    Trees are grown in stages for as long as a stage improves the metric on validation, and a trial that is behind
+    the median of its kind after two stages is pruned. Everything that is fitted, imputation and encoding included,
+    sees the training split only. The model is not fitted again on train and validation together, so that the
+    threshold chosen on validation stays honest.
     The champion is measured on the same test rows; where the split is not by time it may have been trained on some
     of them, which flatters it.
 
@@ -150,14 +153,8 @@ def train(
     """
     from threadpoolctl import threadpool_limits
 
-    from mlassets.modelling.pipelines import THREADS
-
     _check_request(table, task, candidates, metric, segment)
-    with (
-        threadpool_limits(limits=1, user_api="blas"),
-        threadpool_limits(limits=THREADS, user_api="openmp"),
-        warnings.catch_warnings(),
-    ):
+    with threadpool_limits(limits=1), warnings.catch_warnings():
         # Unknown categories are expected, and counted as such by the encoders.
         warnings.filterwarnings("ignore", message="Found unknown categories")
         warnings.filterwarnings("ignore", message="Skipping features without any observed values")
@@ -169,13 +166,21 @@ def _check_request(table: pa.Table, task: Task, candidates: Sequence[str], metri
     if task not in TASKS:
         raise NotTrainable(f"{where}the task {task!r} is unknown; choose one of {', '.join(TASKS)}.")
     if unknown := [name for name in candidates if name not in CANDIDATES]:
-        raise NotTrainable(f"{where}the candidate {unknown[0]!r} is unknown; choose from {', '.join(CANDIDATES)}.")
+        raise NotTrainable(
+            f"{where}the candidate {unknown[0]!r} is unknown; choose from {', '.join(CANDIDATES)}."
+        )
     if metric not in METRICS[task]:
-        raise NotTrainable(f"{where}{task} has no metric {metric!r}; choose one of {', '.join(METRICS[task])}.")
+        raise NotTrainable(
+            f"{where}{task} has no metric {metric!r}; choose one of {', '.join(METRICS[task])}."
+        )
     if SPLIT not in table.column_names or not any(role_of(field) == "target" for field in table.schema):
-        raise NotTrainable(f"{where}the table is not model-ready: it lacks the split or the target. Run model_ready.")
+        raise NotTrainable(
+            f"{where}the table is not model-ready: it lacks the split or the target. Run model_ready."
+        )
     if not pc.any(pc.equal(table[SPLIT], TRAIN)).as_py():
-        raise NotTrainable(f"{where}the training split has 0 rows; widen the draw or merge the segment with another.")
+        raise NotTrainable(
+            f"{where}the training split has 0 rows; widen the draw or merge the segment with another."
+        )
 
 
 def _read(table: pa.Table, task: Task) -> _Data:
@@ -225,18 +230,24 @@ def _train(
 
     metrics: dict[str, float] = {}
     for split in (TRAIN, VALIDATION):
-        found = evaluation.point_metrics(data.score(chosen.pipeline, data.parts[split])) if len(data.parts[split]) else {}
+        found = (
+            evaluation.point_metrics(data.score(chosen.pipeline, data.parts[split]))
+            if len(data.parts[split])
+            else {}
+        )
         metrics |= {f"{split}.{name}": value for name, value in found.items()}
     test = data.parts[TEST]
     model_name = chosen.candidate
     scored = _scored_or_empty(data, chosen.pipeline, test)
-    others = {"baseline": scored if model_name == "baseline" else _scored_or_empty(data, baseline.pipeline, test)}
+    others = {
+        "baseline": scored if model_name == "baseline" else _scored_or_empty(data, baseline.pipeline, test)
+    }
     if champion is not None:
         compared, note = _champion(data, champion, table)
         if compared is not None:
             others["champion"] = compared
         notes.extend(note)
-    metrics |= _test_metrics(scored, others, task, seed)
+    metrics |= _test_metrics(scored, others, task, metric, seed)
     _note_absent(scored, task, notes)
 
     calibrated = evaluation.calibration(scored)
@@ -246,11 +257,13 @@ def _train(
         metrics[f"slice.{found_slice['column']}={found_slice['value']}.{metric}"] = found_slice[metric]
     artifacts = {"model.skops": dump_estimator(chosen.pipeline)}
     if len(test):
-        artifacts["curves.png"] = explanation.curves_picture(scored, calibrated, f"{segment} {model_name} on test".strip())
+        artifacts["curves.png"] = explanation.curves_picture(
+            scored, calibrated, f"{segment} {model_name} on test".strip()
+        )
     importances: dict[str, dict[str, float]] = {}
     if chosen.candidate != "baseline":
         losses, importances = _probe(data, chosen, metric, seed)
-        metrics |= {f"robustness.{name}.{metric}": value for name, value in losses.items()}
+        metrics |= {f"robustness.{name}.loss": value for name, value in losses.items()}
         if importances:
             artifacts["importances.png"] = explanation.importances_picture(importances, metric)
     parameters = {
@@ -326,7 +339,9 @@ def _why_not(data: _Data, baseline: _Fitted, tunable: Sequence[str], metric: str
             f"{where} has {rows} rows in its training split; `{tunable[0]}` needs {MIN_TRAINING_ROWS}. {kept}"
         )
     if data.task != "regression" and len(np.unique(data.parts[TRAIN].actual)) < 2:
-        return f"{where} has one class in its training split of {rows} rows; there is nothing to learn. {kept}"
+        return (
+            f"{where} has one class in its training split of {rows} rows; there is nothing to learn. {kept}"
+        )
     if not data.kinds:
         return f"{where} has no usable feature. The baseline was kept; see what model_ready dropped, and why."
     if baseline.validation is None:
@@ -351,9 +366,19 @@ def _search(
     import optuna
     from sklearn.exceptions import ConvergenceWarning
 
-    from mlassets.modelling.pipelines import DEFAULTS, assemble, grow, preparation, settled, space, unfitted
+    from mlassets.modelling.pipelines import (
+        DEFAULTS,
+        assemble,
+        grow,
+        preparation,
+        settled,
+        size_at,
+        space,
+        unfitted,
+    )
 
     train_part, better = data.parts[TRAIN], METRICS[data.task][metric]
+    sign = 1.0 if better else -1.0
     target = _named(data, train_part.actual)
     prepared: dict[str, tuple[Any, Any]] = {}
     search = _Search()
@@ -381,22 +406,27 @@ def _search(
                 break
             trial = study.ask()
             candidate = trial.suggest_categorical("candidate", list(tunable))
-            values = {name: _suggest(trial, f"{candidate}.{name}", r) for name, r in space(candidate, data.task).items()}
+            values = {
+                name: _suggest(trial, f"{candidate}.{name}", r)
+                for name, r in space(candidate, data.task).items()
+            }
             if candidate not in prepared:
                 fitted = preparation(candidate, data.kinds)
                 prepared[candidate] = (fitted, fitted.fit_transform(train_part.frame))
             preparing, x = prepared[candidate]
             estimator = unfitted(candidate, data.task, metric, values, seed)
             pipeline = assemble(preparing, estimator)
-            value, pruned = None, False
+            value, best_stage, pruned = None, 0, False
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", ConvergenceWarning)
                 for stage in grow(candidate, estimator, x, target):
-                    value = _validation(data, pipeline, metric)
-                    if value is None:
+                    reached = _validation(data, pipeline, metric)
+                    if reached is None or (value is not None and sign * reached <= sign * value):
                         break
-                    trial.report(value, stage)
-                    if trial.should_prune():
+                    value, best_stage = reached, stage
+                    # Each candidate has steps of its own: a first stage is no match for another's finished model.
+                    trial.report(value, 100 * tunable.index(candidate) + stage)
+                    if stage > 1 and trial.should_prune():
                         pruned = True
                         break
             if any(issubclass(w.category, ConvergenceWarning) for w in caught):
@@ -404,14 +434,22 @@ def _search(
             state = "pruned" if pruned else "failed" if value is None else "complete"
             if state == "complete":
                 study.tell(trial, value)
-                found = _Fitted(candidate, pipeline, value, {**values, **_sizes(estimator)})
+                found = _Fitted(
+                    candidate, pipeline, value, {**values, **size_at(candidate, best_stage)}, best_stage
+                )
                 best = search.best.get(candidate)
                 if best is None or _best([best, found], metric, data.task) is found:
                     search.best[candidate] = found
             else:
                 study.tell(trial, state=getattr(optuna.trial.TrialState, "PRUNED" if pruned else "FAIL"))
             search.trials.append(
-                {"number": number, "candidate": candidate, "hyper_parameters": values, "validation": value, "state": state}
+                {
+                    "number": number,
+                    "candidate": candidate,
+                    "hyper_parameters": values,
+                    "validation": value,
+                    "state": state,
+                }
             )
             if progress:
                 shown = "undefined" if value is None else f"{value:.4f}"
@@ -419,8 +457,10 @@ def _search(
     finally:
         optuna.logging.set_verbosity(verbosity)
     notes.extend(f"`{name}` did not converge in every trial." for name in sorted(unconverged))
-    for tuned in search.best.values():
-        settled(tuned.pipeline)
+    if search.best:
+        winner = _best(list(search.best.values()), metric, data.task)
+        settled(winner.candidate, winner.pipeline, winner.stage, prepared[winner.candidate][1], target)
+        winner.validation = _validation(data, winner.pipeline, metric)
     return search
 
 
@@ -429,10 +469,6 @@ def _suggest(trial: Any, name: str, searched: tuple[str, float, float]) -> Any:
     if how == "log_int":
         return trial.suggest_int(name, int(low), int(high), log=True)
     return trial.suggest_float(name, low, high, log=how == "log")
-
-
-def _sizes(estimator: Any) -> dict[str, int]:
-    return {k: v for k, v in estimator.get_params().items() if k in ("max_iter", "n_estimators") and "warm_start" in estimator.get_params()}
 
 
 def _best(fitted: Sequence[_Fitted], metric: str, task: Task) -> _Fitted:
@@ -455,7 +491,11 @@ def _thresholded(fitted: _Fitted, data: _Data, metric: str) -> tuple[_Fitted, fl
         threshold, criterion = evaluation.best_threshold(scored.actual, scored.probability, metric)
     train_part = data.parts[TRAIN]
     pipeline = with_threshold(fitted.pipeline, threshold, train_part.frame, train_part.actual)
-    return _Fitted(fitted.candidate, pipeline, fitted.validation, fitted.hyper_parameters), threshold, criterion
+    return (
+        _Fitted(fitted.candidate, pipeline, fitted.validation, fitted.hyper_parameters),
+        threshold,
+        criterion,
+    )
 
 
 def _scored_or_empty(data: _Data, pipeline: Any, part: _Part) -> Scored:
@@ -474,10 +514,12 @@ def _champion(data: _Data, champion: bytes, table: pa.Table) -> tuple[Scored | N
         return None, []
     try:
         pipeline = load_estimator(champion)
-        known = getattr(pipeline.steps[-1][1], "classes_", None)
+        known: Any = getattr(pipeline.steps[-1][1], "classes_", None)
         if data.task == "multiclass":
             if unknown := sorted({str(name) for name in known} - set(data.classes)):
-                return None, [f"The champion was not compared: it predicts classes that are gone ({', '.join(unknown)})."]
+                return None, [
+                    f"The champion was not compared: it predicts classes that are gone ({', '.join(unknown)})."
+                ]
         elif (known is None) != (data.task == "regression"):
             return None, ["The champion was not compared: it was trained for another task."]
         wanted = kinds_of(pipeline)
@@ -491,18 +533,19 @@ def _champion(data: _Data, champion: bytes, table: pa.Table) -> tuple[Scored | N
     return scored, [note] if absent else []
 
 
-def _test_metrics(scored: Scored, others: Mapping[str, Scored], task: Task, seed: int) -> dict[str, float]:
+def _test_metrics(
+    scored: Scored, others: Mapping[str, Scored], task: Task, metric: str, seed: int
+) -> dict[str, float]:
+    """Return the test metrics of all models, and the gains in `metric`, paired on the same resamples."""
     if not len(scored):
         return {}
     models = {"model": scored, **{name: other for name, other in others.items() if other is not scored}}
-    resampled = evaluation.resample(models, seed)
+    resampled = evaluation.resample(models, seed, wanted={name: [metric] for name in others})
     flat = {f"test.{name}": value for name, value in evaluation.with_intervals(resampled, "model").items()}
     for other in others:
         name = other if other in models else "model"
-        flat |= {f"{other}.test.{metric}": value for metric, value in resampled.points[name].items()}
-        for metric in resampled.points["model"]:
-            if metric not in resampled.points[name]:
-                continue
+        flat |= {f"{other}.test.{measured}": value for measured, value in resampled.points[name].items()}
+        if metric in resampled.points["model"] and metric in resampled.points[name]:
             gain, ends = resampled.gain("model", name, metric, task)
             flat[f"gain_over_{other}.{metric}"] = gain
             if ends:
@@ -514,12 +557,18 @@ def _note_absent(scored: Scored, task: Task, notes: list[str]) -> None:
     if not len(scored):
         notes.append("The test split has 0 rows: nothing is known about how good the model is.")
         return
-    absent = [name for name in METRICS[task] if name not in evaluation.point_metrics(scored) and name != "mape"]
+    absent = [
+        name for name in METRICS[task] if name not in evaluation.point_metrics(scored) and name != "mape"
+    ]
     if absent:
         present = len(np.unique(scored.actual))
         notes.append(
             f"{', '.join(absent)} are not defined on the test split of {len(scored)} rows, "
-            + (f"in which {present} of the classes occur." if task != "regression" else "whose target hardly varies.")
+            + (
+                f"in which {present} of the classes occur."
+                if task != "regression"
+                else "whose target hardly varies."
+            )
         )
 
 
@@ -534,7 +583,12 @@ def _probe(
     part = data.parts[VALIDATION].sample(_SAMPLE, seed)
     whole = data.score(chosen.pipeline, part)
     losses = robustness(
-        lambda frame: data.score(chosen.pipeline, part, frame=frame), part.frame, whole, data.kinds, metric, seed=seed
+        lambda frame: data.score(chosen.pipeline, part, frame=frame),
+        part.frame,
+        whole,
+        data.kinds,
+        metric,
+        seed=seed,
     )
     importances = explanation.permutation_importances(
         lambda frame, repeats: data.score(chosen.pipeline, part, repeats=repeats, frame=frame),
