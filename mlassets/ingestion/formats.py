@@ -74,16 +74,19 @@ class Sink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        complete = False
         try:
             if kind is None:
                 self.flush()
             else:
                 self.discard()
-        finally:
             self._thread.shutdown()
             if self._writer is not None:
                 self._writer.close()
-            if kind is not None:
+            complete = kind is None
+        finally:
+            self._thread.shutdown()
+            if not complete:
                 self.path.unlink(missing_ok=True)
 
     def begin(self, schema: pa.Schema) -> None:
@@ -92,7 +95,11 @@ class Sink:
         if self._writer is not None:
             self._writer.close()
         self.schema, self.rows = schema, 0
-        self._writer = pq.ParquetWriter(self.path, schema, compression="zstd", version="2.6")
+        # Numbers seldom repeat enough within a row group for a dictionary to pay for its hashing.
+        repeating = [field.name for field in schema if not _is_numeric(field.type)]
+        self._writer = pq.ParquetWriter(
+            self.path, schema, compression="zstd", version="2.6", use_dictionary=repeating or False
+        )
 
     def discard(self) -> None:
         """Drop what is not written yet."""
@@ -128,6 +135,10 @@ class Sink:
         self._pending.append(
             self._thread.submit(self._writer.write_table, table, row_group_size=ROW_GROUP_ROWS)
         )
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return bool(pt.is_integer(kind) or pt.is_floating(kind) or pt.is_temporal(kind) or pt.is_boolean(kind))
 
 
 def suffix_of(name: str) -> str | None:
