@@ -86,7 +86,7 @@ def infer_spec(file: Path, project: str, target: str, segment: str | None = None
     split_column = _split_column(table, {target, segment}, notes)
     if segment is not None:
         _check_segments(table[segment], segment, notes)
-    drop = _drops(table, target, task, {target, segment, split_column})
+    drop = _drops(table, target, task, {target, segment, split_column}, notes)
     notes += [f"{shown(column)} is dropped: {reason}" for column, reason in drop.items() if _nameable(column)]
     notes += [f"{shown(name)} cannot be dropped by name" for name in drop if not _nameable(name)]
     drop = {column: reason for column, reason in drop.items() if _nameable(column)}
@@ -173,6 +173,11 @@ def _split_column(table: pa.Table, taken: set[str | None], notes: list[str]) -> 
 
 
 def _check_segments(column: pa.ChunkedArray, segment: str, notes: list[str]) -> None:
+    kind = column.type
+    if not (pt.is_string(kind) or pt.is_integer(kind) or pt.is_boolean(kind) or pt.is_date(kind)):
+        raise CannotInfer(
+            f"{shown(segment)} is {kind}; segments are named by text, whole numbers, true/false or days."
+        )
     counts = pc.value_counts(column.drop_null()).to_pylist()
     if not counts or len(counts) > MOST_SEGMENTS:
         raise CannotInfer(
@@ -185,7 +190,9 @@ def _check_segments(column: pa.ChunkedArray, segment: str, notes: list[str]) -> 
         notes.append(f"{column.null_count:,} rows have no {shown(segment)} and belong to no segment")
 
 
-def _drops(table: pa.Table, target: str, task: TaskName, taken: set[str | None]) -> dict[str, str]:
+def _drops(
+    table: pa.Table, target: str, task: TaskName, taken: set[str | None], notes: list[str]
+) -> dict[str, str]:
     """Return the columns that should not be features, each with the reason."""
     reasons: dict[str, str] = {}
     for name in table.column_names:
@@ -201,6 +208,10 @@ def _drops(table: pa.Table, target: str, task: TaskName, taken: set[str | None])
         if share >= _LEAK[task]:
             reasons[name] = (
                 f"suspected leak: it alone tells {share:.1%} of the target; keep it only if it is known in time"
+            )
+        elif share >= 0.6:
+            notes.append(
+                f"{shown(name)} alone tells {share:.0%} of the target: drop it unless it is known in time"
             )
     return reasons
 

@@ -116,6 +116,19 @@ def test_an_honest_feature_is_not_suspected(tmp_path: Path) -> None:
     assert infer(tmp_path, columns(), "bought").features.drop == ()
 
 
+def test_a_feature_that_tells_much_is_kept_with_a_note(tmp_path: Path) -> None:
+    delay = RNG.normal(0, 30, 2000)
+    data = {"arrival": delay + RNG.normal(0, 12, 2000), "departure": delay}
+    spec = infer_spec(landed(tmp_path, data), "my-project", "arrival")
+    assert loaded(tmp_path, spec).features.drop == ()
+    assert any('"departure" alone tells' in note for note in spec.notes)
+
+
+def test_a_column_of_fractions_cannot_name_segments(tmp_path: Path) -> None:
+    with pytest.raises(CannotInfer, match="whole numbers"):
+        infer_spec(landed(tmp_path, columns()), "my-project", "bought", "amount")
+
+
 def test_a_segment_column_gets_a_draw_each(tmp_path: Path) -> None:
     spec = infer(tmp_path, columns(site=[1, 2, 3, 4] * (ROWS // 4)), "bought", "site")
     assert spec.segments.column == "site"
