@@ -232,7 +232,7 @@ def _regression(scored: Scored) -> dict[str, Weighted]:
         half = reached[:, -1:] / 2
         lower = distance[order][np.argmax(reached >= half, axis=1)]
         upper = distance[order][np.argmax(reached > half, axis=1)]
-        return (lower + upper) / 2
+        return np.asarray((lower + upper) / 2)
 
     metrics: dict[str, Weighted] = {
         "rmse": rmse,

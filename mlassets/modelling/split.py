@@ -47,7 +47,7 @@ def assign_split(
 
     `random` stratifies by the target on classification; `group` never divides a group; `time` takes the newest
     rows for the test and the newest of the rest for validation, and equal timestamps never straddle a border.
-    A table of fewer than three rows is all training.
+    A split with a share above 0 gets at least one row, but a table of fewer than three rows is all training.
 
     Args:
         table: The rows, in a reproducible order.
@@ -87,7 +87,7 @@ def assign_split(
             **rule,
             "note": f"{rows} rows cannot be divided; all train",
         }
-    wanted = (round(test * rows), round(validation * rows))
+    wanted = tuple(max(1, round(share * rows)) if share else 0 for share in (test, validation))
     if by == "random":
         stratified = task != "regression" and target in table.column_names
         rule["stratified"] = stratified
@@ -107,7 +107,7 @@ def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return np.asarray(indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def _random(classes: npt.NDArray[np.int64], wanted: tuple[int, int], seed: int) -> npt.NDArray[np.str_]:
+def _random(classes: npt.NDArray[np.int64], wanted: Sequence[int], seed: int) -> npt.NDArray[np.str_]:
     """Spread every class evenly over (0, 1) in a random order and cut at the two shares.
 
     A class of `c` rows has them at 0.5/c, 1.5/c, ...: each cut takes its share of each class to within one row, and
@@ -128,7 +128,7 @@ def _random(classes: npt.NDArray[np.int64], wanted: tuple[int, int], seed: int) 
 
 
 def _grouped(
-    groups: npt.NDArray[np.int64], wanted: tuple[int, int], seed: int, column: str
+    groups: npt.NDArray[np.int64], wanted: Sequence[int], seed: int, column: str
 ) -> npt.NDArray[np.str_]:
     sizes = np.bincount(groups)
     needed = [TRAIN, *([TEST] if wanted[0] else []), *([VALIDATION] if wanted[1] else [])]
@@ -152,7 +152,7 @@ def _grouped(
 
 
 def _by_time(
-    column: pa.ChunkedArray, wanted: tuple[int, int], name: str, rule: dict[str, Any]
+    column: pa.ChunkedArray, wanted: Sequence[int], name: str, rule: dict[str, Any]
 ) -> tuple[npt.NDArray[np.str_], dict[str, Any]]:
     if column.null_count:
         raise SplitUnusable(

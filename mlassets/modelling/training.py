@@ -72,6 +72,12 @@ class _Data:
     parts: Mapping[str, _Part]
     test: pa.Table
 
+    @property
+    def learnable(self) -> dict[str, Kind]:
+        """The features with a value in the training split; of the others nothing can be learnt."""
+        frame = self.parts[TRAIN].frame
+        return {name: kind for name, kind in self.kinds.items() if frame[name].notna().any()}
+
     def score(self, pipeline: Any, part: _Part, *, repeats: int = 1, frame: Any = None) -> Scored:
         """Return a pipeline's outputs on a split, or on `repeats` changed copies of its rows in `frame`."""
         from mlassets.modelling.pipelines import outputs
@@ -342,7 +348,7 @@ def _why_not(data: _Data, baseline: _Fitted, tunable: Sequence[str], metric: str
         return (
             f"{where} has one class in its training split of {rows} rows; there is nothing to learn. {kept}"
         )
-    if not data.kinds:
+    if not data.learnable:
         return f"{where} has no usable feature. The baseline was kept; see what model_ready dropped, and why."
     if baseline.validation is None:
         return (
@@ -379,7 +385,9 @@ def _search(
 
     train_part, better = data.parts[TRAIN], METRICS[data.task][metric]
     sign = 1.0 if better else -1.0
-    target = _named(data, train_part.actual)
+    target, kinds = _named(data, train_part.actual), data.learnable
+    if unknown := [name for name in data.kinds if name not in kinds]:
+        notes.append(f"{', '.join(unknown)} left out: without a value in the training split.")
     prepared: dict[str, tuple[Any, Any]] = {}
     search = _Search()
     verbosity = optuna.logging.get_verbosity()
@@ -411,7 +419,7 @@ def _search(
                 for name, r in space(candidate, data.task).items()
             }
             if candidate not in prepared:
-                fitted = preparation(candidate, data.kinds)
+                fitted = preparation(candidate, kinds)
                 prepared[candidate] = (fitted, fitted.fit_transform(train_part.frame))
             preparing, x = prepared[candidate]
             estimator = unfitted(candidate, data.task, metric, values, seed)
