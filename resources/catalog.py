@@ -6,6 +6,7 @@ SQLAlchemy Core statements run on SQLite and PostgreSQL.
 
 import fcntl
 import os
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ HEAD = "0001"
 _BUSY_SECONDS = 60
 _MIGRATION_LOCK = 0x6D6C6173
 _LONGEST_TEXT = 300
+_LARGEST = sys.float_info.max
 _IDS_PER_QUERY = 500
 
 _metadata = sa.MetaData()
@@ -93,7 +95,7 @@ def attribute_rows(thing_id: str, kind: str, values: Mapping[str, Any]) -> list[
     """
     found: dict[str, _Row] = {}
     for name, value in _flat(values):
-        number = float(value) if isinstance(value, (bool, int, float)) and abs(value) < 1e300 else None
+        number = float(value) if isinstance(value, (int, float)) and abs(value) <= _LARGEST else None
         text = _storable(value) if isinstance(value, str) else None
         key = _storable(name)
         found[key] = {"thing_id": thing_id, "kind": kind, "name": key, "number": number, "text": text}

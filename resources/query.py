@@ -5,6 +5,7 @@ an extension.
 """
 
 import difflib
+import json
 import re
 import tempfile
 import threading
@@ -76,24 +77,36 @@ class Draw:
         if any(name.isdigit() for name in statements[0].named_parameters):
             raise BadDraw("the draw binds values by position; bind them by name: `WHERE origin = $segment`")
         end = next((start for start in starts if raw[start : start + 1] == b";"), len(raw))
+        select = raw[:end].decode()
         with _locked("64MB", 1) as connection:
-            try:
-                tables = connection.get_table_names(_without_parameters(raw, starts), qualified=False)
-            except duckdb.Error as error:
-                raise BadDraw(f"the draw cannot be run: {_plain(error)}") from None
-        return cls(raw[:end].decode(), frozenset(statements[0].named_parameters), frozenset(tables))
+            # DuckDB's own get_table_names also binds the statement, and so fails on columns of unknown tables.
+            (text,) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": select}).fetchone() or (
+                "",
+            )
+        tree = json.loads(text)
+        if tree["error"]:
+            raise BadDraw(f"the draw cannot be run: {tree['error_message']}")
+        return cls(select, frozenset(statements[0].named_parameters), frozenset(_tables(tree, frozenset())))
 
 
-def _without_parameters(raw: bytes, starts: list[int]) -> str:
-    """Return a statement with NULL for every parameter, as DuckDB can look at it without values."""
-    parts: list[bytes] = []
-    copied = 0
-    for start in starts:
-        name = re.compile(rb"\$(?=[^$\s])[\w\x80-\xff]+").match(raw, start)
-        if name:
-            parts += [raw[copied:start], b"(NULL)"]
-            copied = name.end()
-    return b"".join([*parts, raw[copied:]]).decode()
+def _tables(node: object, own: frozenset[str]) -> Iterator[str]:
+    """Yield the tables that a serialised statement reads; `own` are the common table expressions in scope."""
+    if isinstance(node, list):
+        for part in node:
+            yield from _tables(part, own)
+    if not isinstance(node, dict):
+        return
+    if node.get("type") == "BASE_TABLE" and (node["schema_name"] or node["table_name"].lower() not in own):
+        yield node["table_name"]
+    for expression in node.get("cte_map", {}).get("map", ()):
+        name = expression["key"].lower()
+        query = expression["value"]["query_node"]
+        # An expression sees itself only if it is recursive; else its name within it means a table outside.
+        yield from _tables(query, own | {name} if query["type"] == "RECURSIVE_CTE_NODE" else own)
+        own |= {name}
+    for field, part in node.items():
+        if field != "cte_map":
+            yield from _tables(part, own)
 
 
 @lru_cache(maxsize=1024)
