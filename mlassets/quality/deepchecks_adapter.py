@@ -217,7 +217,8 @@ class Deepchecks:
         return [
             tabular.Dataset(
                 frame,
-                label=judged.target,
+                # A label that no row knows would leave the checks that drop unlabelled rows with nothing.
+                label=judged.target if frame[judged.target].notna().any() else None,
                 features=self._names,
                 cat_features=list(judged.categorical),
                 index_name=judged.key,
@@ -321,10 +322,8 @@ def _last_step(estimator: Any) -> str:
 def _quiet_and_seeded(seed: int) -> Iterator[None]:
     """Silence deepchecks, and make its use of numpy's global generator repeatable without leaving a trace."""
     import numpy as np
-    import pandas as pd
 
     state = np.random.get_state()
-    chained = pd.get_option("mode.chained_assignment")
     np.random.seed(seed % 2**32)
     try:
         with warnings.catch_warnings():
@@ -332,7 +331,6 @@ def _quiet_and_seeded(seed: int) -> Iterator[None]:
             yield
     finally:
         np.random.set_state(state)
-        pd.set_option("mode.chained_assignment", chained)
 
 
 # --- one figure per check ---------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ def frame(table: pa.Table, dates: Sequence[str] = ()) -> Any:
     Strings become `object` with None for null, as deepchecks knows them from before pandas 3; so do booleans with
     nulls. Decimals become floats, `dates` naive timestamps in UTC.
     """
+    import pandas as pd
+
     for i, column in enumerate(table.schema):
         kind = column.type
         values = table.column(i)
@@ -41,7 +43,8 @@ def frame(table: pa.Table, dates: Sequence[str] = ()) -> Any:
     pandas = table.to_pandas()
     for column in table.schema:
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            pandas[column.name] = np.array(table[column.name].to_pylist(), dtype=object)
+            # A bare array of strings would be taken for pandas 3's `str`.
+            pandas[column.name] = pd.Series(table[column.name].to_pylist(), pandas.index, dtype=object)
     return pandas
 
 

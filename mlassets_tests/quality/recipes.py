@@ -37,7 +37,7 @@ def draw(task: Task, rows: int = 1_500, seed: int = 0) -> pa.Table:
             "when": pa.array(np.datetime64("2026-01-01T00", "us") + np.arange(rows) * np.timedelta64(1, "h")),
             "size": pa.array(size),
             "weight": holed(rng.gamma(2.0, size=rows), 0.1),
-            "count": pa.array(rng.integers(0, 50, rows)),
+            "pieces": pa.array(rng.integers(0, 50, rows)),
             "price": holed(np.round(rng.random(rows) * 100, 2), 0.05),
             "colour": holed(colour.tolist(), 0.1),
             "flag": pa.array(rng.random(rows) < 0.5),
@@ -56,7 +56,7 @@ def model_ready(task: Task, rows: int = 1_500, seed: int = 0) -> pa.Table:
     kinds = {
         "size": "numeric",
         "weight": "numeric",
-        "count": "numeric",
+        "pieces": "numeric",
         "price": "numeric",
         "colour": "categorical",
         "flag": "boolean",
@@ -106,3 +106,43 @@ METRICS = {
     "gain_over_baseline.roc_auc.low": 0.35,
     "gain_over_baseline.roc_auc.high": 0.45,
 }
+
+
+def spoilt(rows: int = 1_200, seed: int = 7) -> pa.Table:
+    """Return rows with something for every check to find, and a target for each task (`target_<task>`)."""
+    rng = np.random.default_rng(seed)
+    table = draw("regression", rows, seed).drop_columns(["maybe", "nothing", "target"])
+    late = np.arange(rows) >= rows * 0.6
+    size = np.round(table["size"].to_numpy() + 0.6 * late, 6)
+    colour = table["colour"].to_pylist()
+    colour = ["violet" if late[i] and i % 9 == 0 else value for i, value in enumerate(colour)]
+    code = rng.choice(
+        ["A7", "B2", "c-3", "12", "!!", "null", "None"], rows, p=[0.4, 0.3, 0.2, 0.04, 0.02, 0.03, 0.01]
+    )
+    noise = 0.5 * rng.normal(size=rows)
+    score = np.round(size + np.array([value == "red" for value in colour]) + noise, 6)
+    table = (
+        table.set_column(table.column_names.index("size"), "size", pa.array(size))
+        .set_column(table.column_names.index("colour"), "colour", pa.array(colour))
+        .append_column("code", pa.array(code.tolist()))
+        .append_column("twin", pa.array(np.round(size * 2 + 0.01 * rng.normal(size=rows), 6)))
+        .append_column("target_binary", pa.array((score > 0.3).astype("int64")))
+        .append_column(
+            "target_multiclass",
+            pa.array(np.array(["low", "middle", "top"])[np.digitize(score, [0.0, 1.0])].tolist()),
+        )
+        .append_column("target_regression", pa.array(score))
+    )
+    # The second fiftieth of the rows repeats the first, the third does so with other targets.
+    part = rows // 50
+    first = table.slice(0, part)
+    targets = [first[f"target_{task}"] for task in TASKS]
+    turned: list[Any] = [
+        pc.subtract(1, targets[0]),
+        pa.chunked_array([["top"] * part]),
+        pc.add(targets[2], 3.0),
+    ]
+    other = first
+    for task, values in zip(TASKS, turned, strict=True):
+        other = other.set_column(other.column_names.index(f"target_{task}"), f"target_{task}", values)
+    return pa.concat_tables([first, first, other, table.slice(3 * part)]).combine_chunks()
