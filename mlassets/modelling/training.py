@@ -160,11 +160,13 @@ def train(
     from threadpoolctl import threadpool_limits
 
     _check_request(table, task, candidates, metric, segment)
+    # Read before the limit is set: it reaches only the thread pools of libraries that are loaded by then.
+    data = _read(table, task)
     with threadpool_limits(limits=1), warnings.catch_warnings():
         # Unknown categories are expected, and counted as such by the encoders.
         warnings.filterwarnings("ignore", message="Found unknown categories")
         warnings.filterwarnings("ignore", message="Skipping features without any observed values")
-        return _train(table, task, candidates, metric, trials, seconds, seed, segment, champion, progress)
+        return _train(table, data, candidates, metric, trials, seconds, seed, segment, champion, progress)
 
 
 def _check_request(table: pa.Table, task: Task, candidates: Sequence[str], metric: str, segment: str) -> None:
@@ -208,7 +210,7 @@ def _read(table: pa.Table, task: Task) -> _Data:
 
 def _train(
     table: pa.Table,
-    task: Task,
+    data: _Data,
     candidates: Sequence[str],
     metric: str,
     trials: int,
@@ -218,7 +220,7 @@ def _train(
     champion: bytes | None,
     progress: Callable[[str], None] | None,
 ) -> Trained:
-    data = _read(table, task)
+    task = data.task
     notes: list[str] = []
     baseline = _baseline(data, metric, seed)
     tunable = [name for name in dict.fromkeys(candidates) if name != "baseline"]

@@ -347,16 +347,42 @@ print(hashlib.sha256(repr((sorted(made.metrics.items()), made.parameters, made.n
 """
 
 
+_POOLS = """
+import sys
+import pyarrow.ipc as ipc
+from threadpoolctl import threadpool_info
+from mlassets.modelling.training import train
+table = ipc.open_file(sys.argv[1]).read_all()
+inside = []
+train(table, task="binary", candidates=["gradient_boosting"], metric="roc_auc", trials=1, seconds=60, seed=0,
+      progress=lambda _: inside.extend(threadpool_info()))
+assert any(pool["user_api"] == "openmp" for pool in inside)
+print({pool["num_threads"] for pool in inside})
+"""
+
+
+def written(table: pa.Table, path: Path) -> str:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return str(path)
+
+
+def test_a_fresh_process_fits_on_one_thread(tmp_path: Path):
+    path = written(ready(departures(300)), tmp_path / "t.arrow")
+
+    said = subprocess.run([sys.executable, "-c", _POOLS, path], capture_output=True, text=True, check=True)
+
+    assert said.stdout.strip() == "{1}"
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_two_processes_make_the_same_bytes(tmp_path: Path, task: str):
     target, metric = TARGETS[task]
-    table = ready(departures(700), target, task)
-    with pa.OSFile(str(tmp_path / "t.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+    path = written(ready(departures(700), target, task), tmp_path / "t.arrow")
 
     said = [
         subprocess.run(
-            [sys.executable, "-c", _RUN, str(tmp_path / "t.arrow"), task, metric],
+            [sys.executable, "-c", _RUN, path, task, metric],
             env=os.environ | {"PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,
