@@ -25,7 +25,7 @@ from blake3 import blake3
 
 from resources.errors import MlassetsError
 
-ROWS_PER_GROUP = 1 << 17
+ROWS_PER_GROUP = 1 << 20
 _CHUNK = 1 << 20
 _LONGEST_NAME = 200
 _HASH_LENGTH = 16
