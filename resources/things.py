@@ -428,6 +428,10 @@ class Thing:
         )
         return table if table.schema.equals(exact, check_metadata=True) else table.cast(exact)
 
+    def file_schema(self, name: str) -> pa.Schema:
+        """Return the schema that one of the dataset's files has by itself."""
+        return self._lake.dataset([self.files[name].path]).schema
+
     def artifact(self, name: str) -> bytes:
         """Return an artifact's bytes, after a check of their hash.
 
