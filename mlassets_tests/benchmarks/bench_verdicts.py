@@ -66,13 +66,14 @@ def model_of(ready: pa.Table) -> Any:
     return model.fit(rows[list(kinds)], rows["target"])
 
 
-def ours(rows: int) -> dict[str, float]:
-    """Return seconds per suite, report included, of our verdicts."""
+def ours(rows: int) -> tuple[dict[str, float], float]:
+    """Return seconds per suite and for the reports, and the processor seconds of them all."""
     from mlassets.quality.report import render_report
     from mlassets.quality.suites import judge_draw, judge_model, judge_model_ready
 
     drawn, ready = segment(rows)
     model, seconds, judged = model_of(ready), {}, []
+    cpu = time.process_time()
     suites = {
         "integrity": lambda: judge_draw(drawn, target="target", task="binary", limits={}, key=["key"]),
         "train_test": lambda: judge_model_ready(ready, task="binary", limits={}, dates=drawn["when"]),
@@ -86,6 +87,7 @@ def ours(rows: int) -> dict[str, float]:
     for judgement in judged:
         render_report(judgement, title="benchmark")
     seconds["reports"] = time.perf_counter() - start
+    cpu = time.process_time() - cpu
     crashed = [
         verdict.message
         for judgement in judged
@@ -94,11 +96,11 @@ def ours(rows: int) -> dict[str, float]:
     ]
     if crashed:
         raise RuntimeError(f"a check crashed while measured: {crashed}")
-    return seconds
+    return seconds, cpu
 
 
-def theirs(rows: int) -> dict[str, float]:
-    """Return seconds per suite of plain deepchecks, on all rows, displays and long importances left out."""
+def theirs(rows: int) -> tuple[dict[str, float], float]:
+    """Return the same for plain deepchecks, on all rows, displays and long importances left out."""
     import pyarrow.compute as pc
     from deepchecks.tabular import Dataset, suites
 
@@ -124,7 +126,7 @@ def theirs(rows: int) -> dict[str, float]:
             label_type="binary",
         )
 
-    seconds = {}
+    seconds, cpu = {}, time.process_time()
     whole, train, test = dataset(None), dataset("train"), dataset("test")
     runs = {
         "integrity": lambda: suites.data_integrity().run(whole, with_display=False),
@@ -137,7 +139,7 @@ def theirs(rows: int) -> dict[str, float]:
         start = time.perf_counter()
         run()
         seconds[suite] = time.perf_counter() - start
-    return seconds
+    return seconds, time.process_time() - cpu
 
 
 def measure(who: str, rows: int) -> dict[str, Any]:
@@ -157,13 +159,14 @@ def one(who: str, rows: int) -> dict[str, Any]:
     start = time.perf_counter()
     deepchecks_compat.load()
     imported = time.perf_counter() - start
-    suites = {"ours": ours, "deepchecks": theirs}[who](rows)
+    suites, cpu = {"ours": ours, "deepchecks": theirs}[who](rows)
     return {
         "who": who,
         "rows": rows,
         "import_seconds": imported,
         "suites": suites,
         "seconds": sum(suites.values()),
+        "cpu_seconds": cpu,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -198,6 +201,7 @@ def _print(mine: dict[str, Any], peer: dict[str, Any] | None) -> None:
             parts = ", ".join(f"{suite} {seconds:.1f}" for suite, seconds in found["suites"].items())
             print(
                 f"{found['rows']:>9,} x 20  {found['who']:<10} {found['seconds']:7.1f} s  "
+                f"{found['cpu_seconds']:7.1f} s CPU  "
                 f"{found['peak_mb']:6,.0f} MB  ({parts})",
                 flush=True,
             )
