@@ -86,7 +86,11 @@ class _Page:
             "claim": verdict.claim.replace("_", " "),
             "description": _DESCRIPTIONS.get(verdict.claim, ""),
             "observed": "" if verdict.observed is None else _number(verdict.observed),
-            "details": [(name, _detail(value)) for name, value in verdict.details.items()],
+            "details": [
+                (name, _detail(value))
+                for name, value in verdict.details.items()
+                if value not in ({}, [], None)
+            ],
             "displays": [self.item(display) for display in displays],
         }
 
@@ -116,7 +120,8 @@ def _figure(figure: Mapping[str, Any]) -> str:
     layout.pop("template", None)
     layout.pop("width", None)
     layout |= {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "autosize": True}
-    text = json.dumps({"data": figure.get("data", []), "layout": layout})
+    # deepchecks draws the training data in a blue that vanishes on dark paper.
+    text = json.dumps({"data": figure.get("data", []), "layout": layout}).replace('"darkblue"', '"#4c7fd6"')
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
