@@ -49,4 +49,4 @@ def target_of(schema: pa.Schema) -> str:
     names = [field.name for field in schema if role_of(field) == "target"]
     if len(names) != 1:
         raise ValueError(f"a model-ready table has exactly one target column, this one has {names}")
-    return names[0]
+    return str(names[0])

@@ -213,16 +213,16 @@ class QuarantineNote:
     details: Mapping[str, Any]
 
 
-def quarantine_path(home: Path, source: str, name: str) -> Path:
+def quarantine_path(folder: Path, source: str, name: str) -> Path:
     """Return where the note on a file is kept; no name can lead out of the source's folder."""
     encoded = quote(name, safe="")
     if len(encoded) > 200:
         # File systems end names at 255 bytes; the hash keeps long ones apart.
         encoded = f"{encoded[:160]}~{blake3(name.encode()).hexdigest()[:32]}"
-    return home / "quarantine" / quote(source, safe="") / f"{encoded}.json"
+    return folder / quote(source, safe="") / f"{encoded}.json"
 
 
-def write_note(home: Path, source: str, file: LandedFile, error: UnreadableFile) -> Path:
+def write_note(folder: Path, source: str, file: LandedFile, error: UnreadableFile) -> Path:
     """Note why a file was refused, replacing an older note on it; a crash leaves the older one, or none.
 
     Returns:
@@ -240,7 +240,7 @@ def write_note(home: Path, source: str, file: LandedFile, error: UnreadableFile)
         "noted_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "details": {key: value for key, value in details.items() if value is not None},
     }
-    path = quarantine_path(home, source, file.name)
+    path = quarantine_path(folder, source, file.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".note-")
     try:
@@ -255,9 +255,9 @@ def write_note(home: Path, source: str, file: LandedFile, error: UnreadableFile)
     return path
 
 
-def remove_note(home: Path, source: str, name: str) -> bool:
+def remove_note(folder: Path, source: str, name: str) -> bool:
     """Remove the note on a file that has been taken after all; say whether there was one."""
-    path = quarantine_path(home, source, name)
+    path = quarantine_path(folder, source, name)
     try:
         path.unlink()
     except FileNotFoundError:
@@ -265,12 +265,11 @@ def remove_note(home: Path, source: str, name: str) -> bool:
     return True
 
 
-def read_notes(home: Path, source: str | None = None) -> list[QuarantineNote]:
+def read_notes(folder: Path, source: str | None = None) -> list[QuarantineNote]:
     """Return the notes on one source's files, or on all, by source and name."""
-    root = home / "quarantine"
     pattern = f"{quote(source, safe='')}/*.json" if source is not None else "*/*.json"
     notes = []
-    for path in sorted(root.glob(pattern)) if root.is_dir() else ():
+    for path in sorted(folder.glob(pattern)) if folder.is_dir() else ():
         # Another process may have removed it since the listing.
         with contextlib.suppress(FileNotFoundError):
             note = json.loads(path.read_text(encoding="utf-8"))

@@ -87,6 +87,7 @@ def plan_landing(
     settings: Settings,
     store: Store,
     now_ns: int | None = None,
+    quiet_seconds: float = 10,
 ) -> LandingPlan:
     """Look at the landing zone of every source and say which of them have new content.
 
@@ -99,6 +100,7 @@ def plan_landing(
         settings: Where the landing zone is.
         store: Where the sources' versions are.
         now_ns: The time now, nanoseconds since 1970.
+        quiet_seconds: Seconds without a change after which a file counts as settled at the first look.
     """
     before: dict[str, dict[str, list[Any]]] = json.loads(cursor) if cursor else {}
     after: dict[str, dict[str, list[Any]]] = {}
@@ -110,7 +112,7 @@ def plan_landing(
         notes += [f"{name}: {file} is ignored: {reason}" for file, reason in listing.ignored.items()]
         seen = before.get(name, {})
         last = [LandedFile(file, size, mtime_ns) for file, (size, mtime_ns, _) in seen.items()]
-        found = settled(last, listing, now_ns=now_ns or time.time_ns())
+        found = settled(last, listing, now_ns=now_ns or time.time_ns(), quiet_seconds=quiet_seconds)
         known = _Known(store.latest(STEP, Partition.source(name)))
         hashes: dict[str, str] = {}
         for file in found.ready:
@@ -236,7 +238,12 @@ def _take(
     schema = _schema_kept(before, hashes)
     taken = {one["hash"] for one in records.values()}
     for number, file in enumerate(files):
-        record = {"name": file.name, "size": file.size, "mtime_ns": file.mtime_ns, "hash": hashes[file.name]}
+        record: dict[str, Any] = {
+            "name": file.name,
+            "size": file.size,
+            "mtime_ns": file.mtime_ns,
+            "hash": hashes[file.name],
+        }
         if record["hash"] in taken:
             notes.append(f"{file.name}: the same bytes are there under another name")
             continue

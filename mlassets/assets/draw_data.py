@@ -1,0 +1,46 @@
+"""draw_data: the rows of one segment, drawn from the sources by the project's SQL."""
+
+import dagster as dg
+
+from mlassets.home import Home
+from mlassets.partitions import segments
+from mlassets.steps import CODE_VERSIONS, DRAW_DATA, SOURCES, draw_reads, step_hash
+from resources.query import run_draw
+from resources.things import Draft, Partition
+
+
+@dg.asset(
+    name=DRAW_DATA,
+    partitions_def=segments,
+    io_manager_key="things",
+    deps=[dg.AssetDep(SOURCES, partition_mapping=dg.AllPartitionMapping())],
+    code_version=CODE_VERSIONS[DRAW_DATA],
+    kinds={"duckdb", "sql"},
+    group_name="modelling",
+    tags={"step": DRAW_DATA},
+)
+def draw_data(context: dg.AssetExecutionContext, home: Home) -> Draft:
+    """The drawn rows, in an order that depends on their values alone."""
+    spec = home.project(context.partition_key)
+    segment = Partition.parse(context.partition_key)["segment"]
+    with home.store.recording() as read:
+        tables = {name: home.store.require(SOURCES, Partition.source(name)) for name in draw_reads(spec)}
+        drawn = run_draw(
+            spec.draw.sql,
+            {name: source.scan() for name, source in tables.items()},
+            {} if spec.segments.is_whole else {"segment": segment},
+            memory=spec.draw.memory,
+            seconds=spec.draw.seconds,
+        )
+    return Draft(
+        dataset=drawn,
+        parameters={
+            "sql": spec.draw.sql,
+            "values": {"segment": segment},
+            "sources": {name: source.id for name, source in tables.items()},
+        },
+        metrics={"rows": drawn.num_rows, "columns": drawn.num_columns, "bytes": drawn.nbytes},
+        based_on=read,
+        code_version=CODE_VERSIONS[DRAW_DATA],
+        spec_hash=step_hash(spec, DRAW_DATA),
+    )

@@ -1,0 +1,57 @@
+"""model: the best candidate for one segment, with its test predictions."""
+
+import dagster as dg
+import pyarrow as pa
+from resources.limits import limited
+
+from mlassets.conditions import ON_NEW_INPUT
+from mlassets.home import Home
+from mlassets.modelling.training import train
+from mlassets.partitions import segments
+from mlassets.releasing.release import champion_model
+from mlassets.steps import CODE_VERSIONS, MODEL, step_hash
+from resources.things import Draft, Partition
+
+
+@dg.asset(
+    name=MODEL,
+    partitions_def=segments,
+    io_manager_key="things",
+    automation_condition=ON_NEW_INPUT,
+    code_version=CODE_VERSIONS[MODEL],
+    kinds={"scikitlearn", "optuna"},
+    group_name="modelling",
+    tags={"step": MODEL},
+)
+def model(context: dg.AssetExecutionContext, model_ready: pa.Table, home: Home) -> Draft:
+    """Every candidate is tuned on the validation split; the best one meets the test split once.
+
+    The model is compared there, on the same rows, with a trivial baseline and with the project's champion.
+    """
+    spec, key = home.project(context.partition_key), context.partition_key
+    limits = spec.model.limits
+    with (
+        home.store.recording() as read,
+        limited(seconds=limits.seconds, memory=limits.memory, what=f"{key} {MODEL}"),
+    ):
+        trained = train(
+            model_ready,
+            task=spec.target.task,
+            candidates=spec.model.candidates,
+            metric=spec.model.metric,
+            trials=spec.model.tune.trials,
+            seconds=spec.model.tune.seconds,
+            seed=spec.seed,
+            segment=key,
+            champion=champion_model(home.store, Partition.parse(key)),
+            progress=context.log.info,
+        )
+    return Draft(
+        dataset=trained.predictions,
+        parameters=trained.parameters | {"notes": trained.notes},
+        metrics=trained.metrics,
+        artifacts=trained.artifacts,
+        based_on=read,
+        code_version=CODE_VERSIONS[MODEL],
+        spec_hash=step_hash(spec, MODEL),
+    )

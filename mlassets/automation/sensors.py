@@ -1,0 +1,130 @@
+"""What starts work: landed files, new data, and changed specs. Each sensor wraps a plain planner."""
+
+from collections.abc import Iterable, Mapping
+
+import dagster as dg
+
+from mlassets.automation.partition_changes import PartitionChanges, plan_partitions
+from mlassets.automation.planners import Decision, decide
+from mlassets.home import Home
+from mlassets.ingestion.taking import plan_landing
+from mlassets.partitions import PROJECT, SEGMENT, SOURCE, projects, segments, sources
+from mlassets.steps import AGGREGATE, DRAW_DATA, MODEL, MODEL_READY, PUBLISH, REVIEW, SOURCES
+from resources.errors import MlassetsError
+
+SECONDS_BETWEEN_LOOKS = 15
+
+DIMENSIONS: Mapping[str, dg.DynamicPartitionsDefinition] = {
+    PROJECT: projects,
+    SEGMENT: segments.get_partitions_def_for_dimension(SEGMENT),  # type: ignore[dict-item]
+    SOURCE: sources,
+}
+
+
+@dg.sensor(
+    target=dg.AssetSelection.assets(SOURCES),
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def new_files_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
+    """Files landed: ask for their sources, once for the same content."""
+    loaded = home.projects()
+    plan = plan_landing(context.cursor, loaded.sources, home.settings, home.store)
+    for note in plan.notes:
+        context.log.info(note)
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(partition_key=name, run_key=f"{SOURCES}|{name}|{identity}")
+            for name, identity in plan.requests.items()
+        ],
+        cursor=plan.cursor,
+        dynamic_partitions_requests=_requests(
+            plan_partitions(loaded, home.store, _present(context.instance))
+        ),
+    )
+
+
+@dg.sensor(
+    target=dg.AssetSelection.assets(DRAW_DATA),
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def new_data_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
+    """A source changed: ask for the draws that read it, and for no others."""
+    return _ask_for(context, home, lambda decision: decision.step == DRAW_DATA and decision.cause != "checks")
+
+
+@dg.sensor(
+    target=dg.AssetSelection.assets(MODEL_READY, MODEL, AGGREGATE, REVIEW, PUBLISH),
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def changed_spec_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
+    """A spec or a code version changed: ask for the first step that it concerns.
+
+    Dagster's declarative automation, which runs these steps when their inputs change, knows nothing of specs.
+    """
+    return _ask_for(
+        context,
+        home,
+        lambda decision: decision.step != DRAW_DATA and decision.cause in ("spec", "code", "segments"),
+    )
+
+
+def _ask_for(context: dg.SensorEvaluationContext, home: Home, wanted) -> dg.SensorResult:  # type: ignore[no-untyped-def]
+    loaded = home.projects()
+    for error in loaded.errors:
+        context.log.error(str(error))
+    requests = []
+    for spec in loaded.specs.values():
+        # One project's trouble must not hold up the others.
+        try:
+            due = [one for one in decide({spec.project: spec}, home.store) if one.state == "due"]
+        except MlassetsError as error:
+            context.log.error(str(error))
+            continue
+        requests += [_request(decision) for decision in due if wanted(decision)]
+    return dg.SensorResult(
+        run_requests=requests,
+        dynamic_partitions_requests=_requests(
+            plan_partitions(loaded, home.store, _present(context.instance))
+        ),
+    )
+
+
+def _request(decision: Decision) -> dg.RunRequest:
+    return dg.RunRequest(
+        partition_key=decision.partition.key,
+        asset_selection=[dg.AssetKey(decision.step)],
+        run_key=decision.identity,
+        tags={"mlassets/reason": decision.reason[:200]},
+    )
+
+
+def _present(instance: dg.DagsterInstance) -> dict[str, set[str]]:
+    return {name: set(instance.get_dynamic_partitions(name)) for name in DIMENSIONS}
+
+
+def _requests(
+    changes: PartitionChanges,
+) -> list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest]:
+    return [
+        *(DIMENSIONS[name].build_add_request(keys) for name, keys in changes.added.items() if keys),
+        *(DIMENSIONS[name].build_delete_request(keys) for name, keys in changes.retired.items() if keys),
+    ]
+
+
+def sync_partitions(instance: dg.DagsterInstance, home: Home) -> PartitionChanges:
+    """Bring the instance's partitions in step with the specs at once, as the sensors do at each look."""
+    changes = plan_partitions(home.projects(), home.store, _present(instance))
+    for name, keys in changes.added.items():
+        if keys:
+            instance.add_dynamic_partitions(name, keys)
+    for name, keys in changes.retired.items():
+        _retire(instance, name, keys)
+    return changes
+
+
+def _retire(instance: dg.DagsterInstance, name: str, keys: Iterable[str]) -> None:
+    for key in keys:
+        instance.delete_dynamic_partition(name, key)

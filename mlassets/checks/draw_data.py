@@ -1,0 +1,42 @@
+"""Verdicts on drawn rows: deepchecks' data-integrity suite, and what must be counted on every row."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pyarrow as pa
+
+from mlassets.checks.reporting import declare, report
+from mlassets.home import Home
+from mlassets.partitions import segments
+from mlassets.releasing.release import champion_draw
+from mlassets.steps import DRAW_DATA
+from resources.things import Thing
+
+
+@dg.multi_asset_check(name="draw_data_checks", specs=declare(DRAW_DATA, "integrity", segments))
+def draw_data_checks(
+    context: dg.AssetCheckExecutionContext, draw_data: Thing, home: Home
+) -> Iterator[dg.AssetCheckResult]:
+    """Whether the draw can be trusted, before anything is modelled on it."""
+    from mlassets.quality.suites import judge_draw
+
+    spec = home.project(draw_data.partition.key)
+    judgement = judge_draw(
+        draw_data.table(),
+        target=spec.target.column,
+        task=spec.target.task,
+        limits=spec.checks.limits,
+        key=spec.key,
+        drop=spec.features.drop,
+        date=spec.split.column if spec.split.by == "time" else None,
+        known_schema=_schema_relied_on(home, draw_data),
+        sample=spec.checks.sample,
+        seed=spec.seed,
+    )
+    yield from report(context, home, draw_data, judgement)
+
+
+def _schema_relied_on(home: Home, draw: Thing) -> pa.Schema | None:
+    """The schema that the champion's draw had, unless the project's draw was changed on purpose since."""
+    champion = champion_draw(home.store, draw.partition)
+    return champion.schema if champion and champion.spec_hash == draw.spec_hash else None

@@ -1,0 +1,25 @@
+"""Verdicts on a release: does what was stored predict what was published?"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from mlassets.checks.reporting import declare, report
+from mlassets.home import Home
+from mlassets.partitions import projects
+from mlassets.quality.steps import release_round_trips
+from mlassets.releasing.release import round_trip_error
+from mlassets.steps import PUBLISH
+from resources.things import Thing
+
+
+@dg.multi_asset_check(name="publish_checks", specs=declare(PUBLISH, "publish", projects))
+def publish_checks(
+    context: dg.AssetCheckExecutionContext, publish: Thing, home: Home
+) -> Iterator[dg.AssetCheckResult]:
+    """The bundle, read back from the lake, makes the released predictions again."""
+    released = publish.table()
+    models = {name: home.store.get(one) for name, one in publish.parameters["models"].items()}
+    error = round_trip_error(home.store, publish.artifact("bundle.zip"), models, released)
+    limits = home.project(publish.partition.key).checks.limits
+    yield from report(context, home, publish, [release_round_trips(error, released.num_rows, limits)])

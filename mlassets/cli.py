@@ -1,0 +1,454 @@
+"""The `mlassets` command.
+
+Exit codes: 0, all is well; 1, a step failed; 2, the command or a project's spec is wrong; 3, a verdict blocks.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from resources.errors import MlassetsError
+
+FAILED, WRONG, BLOCKED = 1, 2, 3
+
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+)
+catalog = typer.Typer(help="The index of all Things.", no_args_is_help=True)
+app.add_typer(catalog, name="catalog")
+
+out = Console()
+err = Console(stderr=True)
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder of the deployment; by default $MLASSETS_HOME, else .mlassets."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else to standard output.")]
+ProjectArgument = Annotated[str | None, typer.Argument(help="Only this project.")]
+SegmentOption = Annotated[str | None, typer.Option(help="Only this segment.")]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell an error of ours in its own words, without a traceback."""
+    try:
+        yield
+    except MlassetsError as error:
+        _stop(str(error), WRONG)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    err.print(f"[red]error:[/red] {escape(message)}", highlight=False)
+    raise typer.Exit(code)
+
+
+def _home(home: Path | None) -> Any:
+    from mlassets.home import Home
+
+    return Home(home=str(home) if home else None)
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _chosen(loaded: Any, project: str | None) -> list[Any]:
+    from mlassets.projects import named_project
+
+    return [named_project(loaded, project)] if project else list(loaded.specs.values())
+
+
+@app.command()
+def demo(
+    home: Annotated[
+        Path, typer.Option(help="Where to lay out the demo's home; it must be new or empty.")
+    ] = Path(".mlassets"),
+    json_output: JsonOption = False,
+) -> None:
+    """Run the bundled late-flights project on three months of data, then land the fourth."""
+    from mlassets.demo import run_demo
+
+    with _told():
+        summary = run_demo(home, Console(stderr=True) if json_output else out)
+    if json_output:
+        _print_json(summary)
+    raise typer.Exit(summary["exit_code"])
+
+
+@app.command()
+def new(
+    project: Annotated[str, typer.Argument(help="Name of the project: lower-case letters, digits, hyphens.")],
+    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="A file with the project's rows.")],
+    target: Annotated[str, typer.Option(help="The column to predict.")],
+    segment: Annotated[
+        str | None, typer.Option(help="The column whose values get a model of their own.")
+    ] = None,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Infer a commented project spec from a file and land the file: `mlassets run PROJECT` then runs it."""
+    from mlassets.starting import start_project
+
+    with _told():
+        started = start_project(_home(home).settings, project, data, target, segment)
+    if json_output:
+        _print_json({"spec": str(started.spec), "landed": str(started.landed), "notes": list(started.notes)})
+        return
+    out.print(f"Wrote [bold]{escape(str(started.spec))}[/bold]; read it, it says what was inferred and why.")
+    for note in started.notes:
+        out.print(f"  - {escape(note)}", highlight=False)
+    out.print(f"Next: [bold]mlassets run {project}{_home_words(home)}[/bold]", highlight=False)
+
+
+@app.command()
+def run(
+    project: ProjectArgument = None,
+    step: Annotated[str | None, typer.Option(help="Run this step, due or not.")] = None,
+    segment: SegmentOption = None,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Take what has landed and run whatever is due, in this process; no daemon is needed."""
+    from mlassets.runs import Runner, instance_of
+    from mlassets.steps import STEPS
+
+    if step is not None and step not in STEPS:
+        _stop(f"{step!r} is no step; the steps are {', '.join(STEPS)}", WRONG)
+    console = Console(stderr=True) if json_output else out
+    with _told():
+        where = _home(home)
+        with instance_of(where.settings) as instance, showing_progress(console) as (on_start, on_end):
+            runner = Runner(where, instance, on_start, on_end)
+            loaded = where.projects()
+            specs = _chosen(loaded, project)
+            if not project and loaded.errors:
+                raise loaded.errors[0]
+            outcomes = runner.take_landed_files()
+            if step is not None:
+                outcomes += runner.run_step(step, specs, segment)
+            else:
+                outcomes += runner.run_due(
+                    [spec.project for spec in specs], None if segment is None else [segment]
+                )
+            left = [
+                one
+                for one in runner.decisions([spec.project for spec in specs])
+                if one.state in ("blocked", "waiting", "current")
+            ]
+    if json_output:
+        from mlassets.summaries import described
+
+        _print_json({"runs": [vars(one) for one in outcomes], "left": [described(one) for one in left]})
+    elif not outcomes:
+        out.print("Nothing was due.")
+        for one in left:
+            out.print(f"  {one.step} of {escape(one.partition.key)}: {escape(one.reason)}", highlight=False)
+    states = {one.state for one in outcomes}
+    raise typer.Exit(
+        FAILED
+        if "failed" in states
+        else BLOCKED
+        if "blocked" in states or any(one.state == "blocked" for one in left)
+        else 0
+    )
+
+
+@app.command()
+def status(project: ProjectArgument = None, home: HomeOption = None, json_output: JsonOption = False) -> None:
+    """How the projects stand: segments, metrics, verdicts, release, and what is due."""
+    from mlassets.summaries import status_of
+
+    with _told():
+        where = _home(home)
+        loaded = where.projects()
+        rows = [status_of(spec, where.store) for spec in _chosen(loaded, project)]
+    if json_output:
+        _print_json({"projects": rows, "errors": [str(error) for error in loaded.errors]})
+    else:
+        for row in rows:
+            print_status(out, row)
+        for error in loaded.errors:
+            err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
+        if not rows and not loaded.errors:
+            out.print("There is no project yet; `mlassets new` starts one.")
+    raise typer.Exit(WRONG if loaded.errors else 0)
+
+
+@app.command()
+def verdicts(
+    project: Annotated[str, typer.Argument(help="The project.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="Also list what passed and what does not apply.")
+    ] = False,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """The verdicts on the newest version of every step of a project."""
+    from mlassets.projects import named_project
+    from mlassets.summaries import verdicts_of
+
+    with _told():
+        where = _home(home)
+        rows = verdicts_of(named_project(where.projects(), project), where.store)
+    if json_output:
+        _print_json(rows)
+    else:
+        print_verdicts(out, rows, every)
+    raise typer.Exit(BLOCKED if any(row["blocks"] for row in rows) else 0)
+
+
+@app.command()
+def report(
+    thing_id: Annotated[str, typer.Argument(help="Id of a Thing, as `status` and Dagster show it.")],
+    open_it: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Where the report of verdicts on a Thing is."""
+    from mlassets.summaries import counted
+
+    with _told():
+        store = _home(home).store
+        thing = store.get(thing_id)
+        path = store.report_path(thing.id)
+        found = store.verdicts(thing.id)
+    if path is None:
+        _stop(f"{thing} was not judged yet, so it has no report", FAILED)
+    if json_output:
+        _print_json({"thing": thing.id, "report": path, "verdicts": counted(found)})
+        return
+    out.print(path, highlight=False, soft_wrap=True)
+    if open_it:
+        typer.launch(path)
+
+
+@app.command()
+def review(
+    project: Annotated[str, typer.Argument(help="The project whose newest aggregate is decided on.")],
+    decision: Annotated[str, typer.Argument(help="`approve` or `reject`.")],
+    comment: Annotated[str, typer.Option(help="Why.")],
+    reviewer: Annotated[
+        str | None, typer.Option(help="Who decides; by default the user at the keyboard.")
+    ] = None,
+    send_back_to: Annotated[str, typer.Option(help="The step that a rejection sends the work back to.")] = "",
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Decide on a project's newest aggregate; an approval publishes it."""
+    import getpass
+
+    from mlassets.projects import named_project
+    from mlassets.releasing.review import check_decision
+    from mlassets.runs import Runner, instance_of
+    from mlassets.steps import AGGREGATE, PUBLISH, REVIEW
+    from resources.things import Partition
+
+    with _told():
+        where = _home(home)
+        spec = named_project(where.projects(), project)
+        where.store.require(AGGREGATE, Partition.project(spec.project))
+        who = reviewer or getpass.getuser()
+        check_decision(decision, who, send_back_to)
+        console = Console(stderr=True) if json_output else out
+        with instance_of(where.settings) as instance, showing_progress(console) as (on_start, on_end):
+            runner = Runner(where, instance, on_start, on_end)
+            outcome = runner.run(
+                (REVIEW, PUBLISH),
+                Partition.project(spec.project).key,
+                f"{decision} by {who}",
+                config={
+                    REVIEW: {
+                        "decision": decision,
+                        "reviewer": who,
+                        "comment": comment,
+                        "send_back_to": send_back_to,
+                    }
+                },
+            )
+    if json_output:
+        _print_json(vars(outcome))
+    raise typer.Exit({"failed": FAILED, "blocked": BLOCKED}.get(outcome.state, 0))
+
+
+@app.command()
+def ui(
+    home: HomeOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="Port of Dagster's UI; reports are served on the next one.")
+    ] = 3000,
+) -> None:
+    """Open Dagster on this home, and serve its reports beside it. Ends with Ctrl-C."""
+    from mlassets.ui import serve
+
+    with _told():
+        raise typer.Exit(serve(_home(home).settings, host, port))
+
+
+@catalog.command()
+def sync(home: HomeOption = None, json_output: JsonOption = False) -> None:
+    """Adopt Things and verdicts that are in the lake but not in the catalog, as a crash may leave them."""
+    _report_sync(_home(home), "sync", json_output)
+
+
+@catalog.command()
+def rebuild(home: HomeOption = None, json_output: JsonOption = False) -> None:
+    """Build the catalog anew from the lake alone."""
+    _report_sync(_home(home), "rebuild", json_output)
+
+
+def _report_sync(where: Any, what: str, json_output: bool) -> None:
+    with _told():
+        found = getattr(where.store, what)()
+    if json_output:
+        _print_json({"things": found.things, "check_runs": found.check_runs, "damaged": list(found.damaged)})
+    else:
+        out.print(f"{found.things:,} Things and {found.check_runs:,} check runs.")
+        for line in found.damaged:
+            err.print(f"[red]damaged:[/red] {escape(line)}", highlight=False)
+    raise typer.Exit(FAILED if found.damaged else 0)
+
+
+@contextmanager
+def showing_progress(
+    console: Console,
+) -> Iterator[tuple[Callable[[tuple[str, ...], str, str], None], Callable[[Any], None]]]:
+    """Show what is running now with a spinner and the seconds it takes, and each outcome on a line of its own."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        current: list[Any] = []
+
+        def on_start(steps: tuple[str, ...], partition: str, reason: str) -> None:
+            text = f"{' + '.join(steps)} of {escape(partition)} ({escape(reason)})"
+            current.append(progress.add_task(text, total=None))
+
+        def on_end(outcome: Any) -> None:
+            progress.remove_task(current.pop())
+            print_outcome(console, outcome)
+
+        yield on_start, on_end
+
+
+def print_outcome(console: Console, outcome: Any) -> None:
+    """Print one run: what it was, why it ran, how long it took and how it ended."""
+    word = {
+        "done": "[green]done[/green]",
+        "blocked": "[yellow]blocked[/yellow]",
+        "failed": "[red]failed[/red]",
+    }
+    console.print(
+        f"{word[outcome.state]} {' + '.join(outcome.steps)} of [bold]{escape(outcome.partition)}[/bold] "
+        f"in {outcome.seconds:.1f} s, because: {escape(outcome.reason)}",
+        highlight=False,
+    )
+    if outcome.error:
+        console.print(f"  {escape(outcome.error)}", highlight=False)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if row["low"] is None:
+        return _figure(row["value"])
+    return f"{row['value']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    text = f"{counts['passed']} passed"
+    if counts["warning"]:
+        text += f", [yellow]{counts['warning']} warn[/yellow]"
+    if counts["blocking"]:
+        text += f", [red]{counts['blocking']} block[/red]"
+    return text
+
+
+def print_status(console: Console, row: dict[str, Any]) -> None:
+    """Print how a project stands as a table of its segments, its release, and the work that is left."""
+    table = Table(
+        title=escape(f"{row['project']}: {row['description']}" if row["description"] else row["project"]),
+        title_justify="left",
+    )
+    for name in ("segment", "rows", f"{row['metric']} on test (95 % interval)", "baseline", "verdicts"):
+        table.add_column(name, justify="right" if name in ("rows", "baseline") else "left")
+    for one in row["segments"]:
+        table.add_row(
+            escape(one["segment"]),
+            "" if one["rows"] is None else f"{one['rows']:,}",
+            _interval(one),
+            _figure(one["baseline"]),
+            _counts(one["verdicts"]),
+        )
+    pooled = {"value": None, "low": None, "high": None} | (row["pooled"] or {})
+    table.add_section()
+    rows = sum(one["rows"] or 0 for one in row["segments"])
+    table.add_row("together", f"{rows:,}", _interval(pooled), "", _counts(row["verdicts"]))
+    console.print(table)
+    release, decision = row["release"], row["review"]
+    if decision:
+        console.print(f"review: {decision['decision']} ({escape(decision['comment'])})", highlight=False)
+    if release:
+        console.print(
+            f"release: {release['id']} of {release['created_at'][:19]} UTC, {release['rows']:,} predictions, "
+            f"round-trip error {release['round_trip_error']:g}",
+            highlight=False,
+        )
+    for work in row["work"]:
+        console.print(
+            f"{work['state']}: {work['step']} of {escape(work['partition'])}: {escape(work['reason'])}",
+            highlight=False,
+        )
+    for one in row["segments"]:
+        for note in one["notes"]:
+            console.print(f"note on {escape(one['partition'])}: {escape(note)}", highlight=False)
+
+
+def print_verdicts(console: Console, rows: list[dict[str, Any]], every: bool) -> None:
+    """Print verdicts as a table: those that failed, or all of them."""
+    shown = [row for row in rows if every or row["status"] in ("failed", "crashed")]
+    if not rows:
+        console.print("Nothing was judged yet.")
+        return
+    table = Table()
+    for name in ("partition", "step", "claim", "status", "severity", "observed", "limit", "n", "found"):
+        table.add_column(name, overflow="fold")
+    for row in shown:
+        colour = {"passed": "green", "not_applicable": "dim"}.get(
+            row["status"], "red" if row["blocks"] else "yellow"
+        )
+        table.add_row(
+            escape(row["partition"]),
+            row["step"],
+            row["claim"],
+            f"[{colour}]{row['status']}[/{colour}]",
+            row["severity"],
+            "" if row["observed"] is None else f"{row['observed']:.4g}",
+            row["limit"] or "",
+            f"{row['n']:,}",
+            escape(row["message"]),
+        )
+    if shown:
+        console.print(table)
+    console.print(
+        f"{len(rows)} verdicts, {sum(row['status'] in ('failed', 'crashed') for row in rows)} failed."
+    )
+
+
+def _home_words(home: Path | None) -> str:
+    return f" --home {home}" if home else ""
+
+
+if __name__ == "__main__":
+    sys.exit(app())

@@ -1,0 +1,60 @@
+"""The one object that Dagster loads: every asset, check, sensor and resource of mlassets."""
+
+import dagster as dg
+
+from mlassets.assets.aggregate import aggregate
+from mlassets.assets.draw_data import draw_data
+from mlassets.assets.model import model
+from mlassets.assets.model_ready import model_ready
+from mlassets.assets.publish import publish
+from mlassets.assets.review import review
+from mlassets.assets.sources import sources
+from mlassets.automation.sensors import changed_spec_sensor, new_data_sensor, new_files_sensor
+from mlassets.checks.aggregate import aggregate_checks
+from mlassets.checks.draw_data import draw_data_checks
+from mlassets.checks.model import model_checks
+from mlassets.checks.model_ready import model_ready_checks
+from mlassets.checks.publish import publish_checks
+from mlassets.checks.review import review_checks
+from mlassets.checks.sources import sources_checks
+from mlassets.home import Home
+from resources.io_managers import ThingIOManager
+from resources.warehouse import ReleaseIOManager
+
+new_input_sensor = dg.AutomationConditionSensorDefinition(
+    "new_input_sensor",
+    target=dg.AssetSelection.all(),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=15,
+    description="Runs what is downstream of new content: Dagster's declarative automation, on by default.",
+)
+
+
+def definitions(home: str | None = None) -> dg.Definitions:
+    """Return everything, bound to a home.
+
+    Args:
+        home: Folder of the deployment; None takes `MLASSETS_HOME` when a run starts.
+    """
+    return dg.Definitions(
+        assets=[sources, draw_data, model_ready, model, aggregate, review, publish],
+        asset_checks=[
+            sources_checks,
+            draw_data_checks,
+            model_ready_checks,
+            model_checks,
+            aggregate_checks,
+            review_checks,
+            publish_checks,
+        ],
+        sensors=[new_files_sensor, new_data_sensor, changed_spec_sensor, new_input_sensor],
+        resources={
+            "home": Home(home=home),
+            "things": ThingIOManager(home=home),
+            "releases": ReleaseIOManager(home=home),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+defs = definitions()

@@ -1,0 +1,216 @@
+"""A release: the approved predictions, the models that made them in one bundle, and a model card.
+
+A bundle is a zip file: `release.json` (what it is), and `segments/<number>/model.skops` for each segment. It needs
+neither store nor catalog: `predict(bundle, table, segment)` reproduces the released predictions.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlassets.projects import ProjectSpec
+from mlassets.steps import DRAW_DATA, MODEL_READY, PUBLISH
+from resources.errors import MlassetsError
+from resources.roles import ROW_KEY, SPLIT
+from resources.things import Partition, Store, Thing, UnknownThing
+
+CHAMPION = "champion"
+MODEL_FILE = "model.skops"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class RoundTripFailed(MlassetsError):
+    """The bundle of late-flights predicts differently from the released predictions; nothing was published."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What publish commits.
+
+    Attributes:
+        predictions: The released predictions of all segments.
+        parameters: Release name, alias, and the version ids of all that it holds.
+        artifacts: `bundle.zip` and `model_card.md`.
+        round_trip_error: Largest absolute difference between the released predictions and those of the bundle,
+            loaded anew.
+    """
+
+    predictions: pa.Table
+    parameters: dict[str, Any]
+    artifacts: dict[str, bytes]
+    round_trip_error: float
+
+
+def champion_of(store: Store, project: str) -> Thing | None:
+    """Return the project's newest release, if there is one."""
+    return store.latest(PUBLISH, Partition.project(project))
+
+
+def champion_model(store: Store, partition: Partition) -> bytes | None:
+    """Return the released model of a segment, as it was stored; None if the segment has none.
+
+    Looking it up counts as reading it: a model that was compared with the champion is based on it.
+    """
+    champion = champion_of(store, partition["project"])
+    model_id = champion.parameters["models"].get(partition["segment"]) if champion else None
+    return store.read(model_id).artifact(MODEL_FILE) if model_id else None
+
+
+def champion_draw(store: Store, partition: Partition) -> Thing | None:
+    """Return the draw that the released model of a segment was trained on; None if the segment has none."""
+    champion = champion_of(store, partition["project"])
+    model_id = champion.parameters["models"].get(partition["segment"]) if champion else None
+    if model_id is None:
+        return None
+    return made_from(store, made_from(store, store.get(model_id), MODEL_READY), DRAW_DATA)
+
+
+def made_from(store: Store, thing: Thing, step: str) -> Thing:
+    """Return the Thing of `step` that `thing` was made from directly.
+
+    Raises:
+        UnknownThing: If it is based on none.
+    """
+    for one in map(store.get, thing.based_on):
+        if one.step == step and one.partition == thing.partition:
+            return one
+    raise UnknownThing(f"{thing} is not based on any {step}")
+
+
+def make_release(store: Store, review: Thing, spec: ProjectSpec) -> Release:
+    """Gather the approved version and prove that its bundle predicts the same.
+
+    Raises:
+        RoundTripFailed: If a model of the bundle, loaded anew, predicts anything else than was approved.
+    """
+    aggregate = store.read(review.parameters["aggregate"])
+    models = {name: store.read(one) for name, one in aggregate.parameters["models"].items()}
+    predictions = aggregate.table()
+    parameters = {
+        "release": f"{spec.project} {review.created_at:%Y-%m-%d %H:%M:%S}",
+        "alias": CHAMPION,
+        "review": review.id,
+        "aggregate": aggregate.id,
+        "models": {name: thing.id for name, thing in models.items()},
+    }
+    bundle = make_bundle(spec, models)
+    error = round_trip_error(store, bundle, models, predictions)
+    if error != 0:
+        raise RoundTripFailed(
+            f"The bundle of {spec.project} predicts differently from the released predictions (largest difference "
+            f"{error:.3g}); nothing was published. Run `model` of its segments again."
+        )
+    card = model_card(spec, review, aggregate, models)
+    return Release(predictions, parameters, {"bundle.zip": bundle, "model_card.md": card.encode()}, error)
+
+
+def make_bundle(spec: ProjectSpec, models: Mapping[str, Thing]) -> bytes:
+    """Return the models and what they need as one zip file; equal models give equal bytes."""
+    segments = [
+        {"segment": name, "model": thing.id, "file": f"segments/{number}/{MODEL_FILE}"}
+        for number, (name, thing) in enumerate(sorted(models.items()))
+    ]
+    about = {
+        "project": spec.project,
+        "description": spec.description,
+        "target": spec.target.model_dump(mode="json"),
+        "segments": segments,
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        _add(archive, "release.json", json.dumps(about, indent=2).encode())
+        for entry in segments:
+            _add(archive, entry["file"], models[entry["segment"]].artifact(MODEL_FILE))
+    return buffer.getvalue()
+
+
+def predict(bundle: bytes, rows: pa.Table, segment: str) -> pa.Table:
+    """Predict with the model of one segment of a bundle.
+
+    Args:
+        bundle: The bytes of `bundle.zip`.
+        rows: Model-ready rows (the features with their roles; see `resources.roles`).
+        segment: Which segment's model to use.
+
+    Returns:
+        One row for each of `rows`: `row_key`, `prediction`, and for a classification the probabilities.
+
+    Raises:
+        UnknownSegment: If the bundle has no model of that segment.
+    """
+    from mlassets.modelling.persistence import load_estimator
+    from mlassets.modelling.prediction import predict_rows
+
+    with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+        about = json.loads(archive.read("release.json"))
+        files = {one["segment"]: one["file"] for one in about["segments"]}
+        if segment not in files:
+            raise UnknownSegment(f"the bundle has no model of {segment!r}; it has {', '.join(sorted(files))}")
+        estimator = load_estimator(archive.read(files[segment]))
+    return predict_rows(estimator, rows, about["target"]["task"])
+
+
+class UnknownSegment(MlassetsError):
+    """A bundle has no model of this segment."""
+
+
+def round_trip_error(store: Store, bundle: bytes, models: Mapping[str, Thing], released: pa.Table) -> float:
+    """Return the largest absolute difference between released predictions and those of the bundle.
+
+    Rows that only one side has, and labels that differ, count as an infinite difference.
+    """
+    largest = 0.0
+    for segment, model in models.items():
+        ready = made_from(store, model, MODEL_READY)
+        rows = ready.table(filter=pc.field(SPLIT) == "test")
+        again = predict(bundle, rows, segment).sort_by(ROW_KEY)
+        before = released.filter(pc.equal(released["segment"], segment)).sort_by(ROW_KEY)
+        if not again[ROW_KEY].combine_chunks().equals(before[ROW_KEY].combine_chunks()):
+            return float("inf")
+        for name in again.column_names:
+            old, new = before[name].combine_chunks(), again[name].combine_chunks()
+            if old.equals(new):
+                continue
+            if not pa.types.is_floating(old.type):
+                return float("inf")
+            largest = max(largest, pc.max(pc.abs(pc.subtract(old, new))).as_py() or 0.0)
+    return largest
+
+
+def model_card(spec: ProjectSpec, review: Thing, aggregate: Thing, models: Mapping[str, Thing]) -> str:
+    """Return a Markdown page that says what the release is, what it is good for and how good it is."""
+    metric = spec.model.metric
+    lines = [
+        f"# {spec.project}",
+        "",
+        spec.description,
+        "",
+        f"- target: `{spec.target.column}` ({spec.target.task})",
+        f"- owners: {', '.join(spec.owners) or 'none named'}",
+        f"- decision: {review.parameters['decision']} by {review.parameters['decided_by']} "
+        f"({review.parameters['comment']})",
+        f"- pooled test {metric}: {aggregate.metrics.get(f'test.{metric}', float('nan')):.4f} "
+        f"on {aggregate.rows or 0:,} rows",
+        "",
+        f"| segment | estimator | test rows | {metric} (95 % interval) | baseline |",
+        "|---|---|---|---|---|",
+    ]
+    for name, thing in sorted(models.items()):
+        got = {end: thing.metrics.get(f"test.{metric}{end}", float("nan")) for end in ("", ".low", ".high")}
+        shown = name.replace("|", "\\|").replace("\n", " ")
+        lines.append(
+            f"| {shown} | {thing.parameters['estimator']} | {thing.rows or 0:,} | {got['']:.4f} ({got['.low']:.4f} to "
+            f"{got['.high']:.4f}) | {thing.metrics.get(f'baseline.test.{metric}', float('nan')):.4f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    # A fixed time and no compression: equal content gives equal bytes; models are compressed already.
+    archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)

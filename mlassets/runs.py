@@ -1,0 +1,240 @@
+"""Running what is due in this process: the same decisions as the sensors', without a daemon.
+
+Every piece of work is a Dagster run of its own, in the same instance that the UI shows.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from mlassets.automation.planners import Decision, decide
+from mlassets.automation.sensors import sync_partitions
+from mlassets.home import Home
+from mlassets.ingestion.taking import plan_landing
+from mlassets.projects import ProjectSpec
+from mlassets.segments import segments_of
+from mlassets.steps import (
+    DRAW_DATA,
+    PROJECT_STEPS,
+    SEGMENT_STEPS,
+    SOURCES,
+)
+from resources.errors import MlassetsError
+from resources.settings import Settings
+from resources.things import Partition
+
+DAGSTER_YAML = """\
+# Written by mlassets when the home was laid out; yours to change.
+telemetry: {enabled: false}
+nux: {enabled: false}
+concurrency:
+  pools: {default_limit: 1}
+"""
+
+
+class UnknownPartition(MlassetsError):
+    """A step is asked for where no project has such a partition."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run.
+
+    Attributes:
+        steps: The steps that were asked for.
+        partition: Key of the partition.
+        reason: Why it ran.
+        state: `done`; `blocked`: a verdict stopped what is downstream; `failed`: a step raised.
+        seconds: Wall-clock seconds.
+        run_id: Dagster's id of the run.
+        error: What went wrong, in a person's words; empty if nothing did.
+    """
+
+    steps: tuple[str, ...]
+    partition: str
+    reason: str
+    state: str
+    seconds: float
+    run_id: str
+    error: str = ""
+
+
+def lay_out(settings: Settings) -> None:
+    """Make the folders of a home and the configuration of its Dagster instance; what is there stays as it is."""
+    folders = [settings.home, settings.projects, settings.dagster_home, settings.quarantine]
+    if "://" not in settings.landing:
+        folders.append(Path(settings.landing))
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    configuration = settings.dagster_home / "dagster.yaml"
+    if not configuration.exists():
+        configuration.write_text(DAGSTER_YAML)
+
+
+@contextmanager
+def instance_of(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Open the Dagster instance of a home, laying the home out if it is new."""
+    lay_out(settings)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        yield instance
+
+
+class Runner:
+    """Runs work of one home in this process.
+
+    Args:
+        home: The home.
+        instance: Its Dagster instance.
+        on_start: Called with each piece of work as it starts: its steps, partition and reason.
+        on_end: Called with each outcome.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        instance: dg.DagsterInstance,
+        on_start: Callable[[tuple[str, ...], str, str], None] = lambda steps, partition, reason: None,
+        on_end: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
+        from mlassets.definitions import definitions
+
+        self._home, self._instance = home, instance
+        self._on_start, self._on_end = on_start, on_end
+        self._definitions = definitions(home.home)
+        self._job = self._definitions.resolve_implicit_global_asset_job_def()
+
+    def take_landed_files(self) -> list[Outcome]:
+        """Take what has landed for every source, at once: whoever asks for it says that the files are complete."""
+        sync_partitions(self._instance, self._home)
+        plan = plan_landing(
+            None, self._home.projects().sources, self._home.settings, self._home.store, quiet_seconds=0
+        )
+        outcomes = [
+            self.run((SOURCES,), name, "files landed", config={SOURCES: {"quiet_seconds": 0.0}})
+            for name in plan.requests
+        ]
+        sync_partitions(self._instance, self._home)
+        return outcomes
+
+    def run_due(
+        self, projects: Collection[str] | None = None, segments: Collection[str] | None = None
+    ) -> list[Outcome]:
+        """Run whatever is due, upstream first, until nothing is.
+
+        Args:
+            projects: Only these; None means all.
+            segments: Only these segments' steps, and nothing of the project as a whole; None means everything.
+        """
+        outcomes: list[Outcome] = []
+        ran: set[tuple[str, str]] = set()
+        while work := next(
+            (
+                one
+                for one in self.decisions(projects, segments)
+                if one.state == "due" and (one.step, one.partition.key) not in ran
+            ),
+            None,
+        ):
+            steps = self._together(work)
+            ran |= {(step, work.partition.key) for step in steps}
+            outcomes.append(self.run(steps, work.partition.key, work.reason))
+        return outcomes
+
+    def run_step(self, step: str, specs: Sequence[ProjectSpec], segment: str | None) -> list[Outcome]:
+        """Run one step of the given projects, due or not.
+
+        Args:
+            step: The step.
+            specs: The projects.
+            segment: Only this segment, for a step that has segments.
+
+        Raises:
+            UnknownPartition: If no project has that segment, or the step has none.
+        """
+        partitions = []
+        for spec in specs:
+            if step in PROJECT_STEPS:
+                partitions += [Partition.project(spec.project)] if segment is None else []
+                continue
+            names = segments_of(spec, self._home.store) or []
+            partitions += [Partition.segment(spec.project, name) for name in names if segment in (None, name)]
+        if not partitions:
+            raise UnknownPartition(
+                f"there is nothing to run {step} for: "
+                + (f"no chosen project has the segment {segment!r}" if segment else "no data has landed yet")
+                + (" (the step is per project; leave --segment out)" if step in PROJECT_STEPS else "")
+            )
+        return [self.run((step,), partition.key, "asked for") for partition in partitions]
+
+    def decisions(
+        self, projects: Collection[str] | None = None, segments: Collection[str] | None = None
+    ) -> list[Decision]:
+        """Return the decision on every step of the chosen projects and segments."""
+        specs: Mapping[str, ProjectSpec] = self._home.projects().specs
+        chosen = {name: spec for name, spec in specs.items() if projects is None or name in projects}
+        return [
+            one
+            for one in decide(chosen, self._home.store)
+            if segments is None or one.partition.get("segment") in segments
+        ]
+
+    def _together(self, work: Decision) -> tuple[str, ...]:
+        """Return the steps that run in one go: those that would follow anyway.
+
+        A draw that was made before runs alone, because it may turn out to be the same.
+        """
+        if work.step == DRAW_DATA and work.cause != "missing":
+            return (work.step,)
+        steps = SEGMENT_STEPS if work.step in SEGMENT_STEPS else PROJECT_STEPS
+        return steps[steps.index(work.step) :]
+
+    def run(
+        self,
+        steps: tuple[str, ...],
+        partition: str,
+        reason: str,
+        *,
+        config: Mapping[str, Any] | None = None,
+    ) -> Outcome:
+        """Run steps of one partition, with their checks, as one Dagster run in this process."""
+        self._on_start(steps, partition, reason)
+        started = time.perf_counter()
+        options: dict[str, Any] = {
+            "instance": self._instance,
+            "partition_key": partition,
+            "run_config": {
+                "ops": {step: {"config": dict(values)} for step, values in (config or {}).items()},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            "tags": {"mlassets/reason": reason[:200]},
+            "raise_on_error": False,
+        }
+        keys = [dg.AssetKey(step) for step in steps]
+        result = self._job.execute_in_process(asset_selection=keys, **options)
+        state, error = _state_of(result)
+        outcome = Outcome(
+            steps, partition, reason, state, time.perf_counter() - started, result.run_id, error
+        )
+        self._on_end(outcome)
+        return outcome
+
+
+def _state_of(result: dg.ExecuteInProcessResult) -> tuple[str, str]:
+    if result.success:
+        return "done", ""
+    failures = result.filter_events(lambda event: event.is_step_failure)
+    infos = [event.step_failure_data.error for event in failures if event.step_failure_data.error]
+    if infos and all(info.cls_name == "DagsterAssetCheckFailedError" for info in infos):
+        blocked = [one for one in result.get_asset_check_evaluations() if not one.passed and one.blocking]
+        return "blocked", " ".join(f"{one.asset_key.path[-1]}: {one.description}" for one in blocked)
+    messages = []
+    for info in infos:
+        while info.cause:
+            info = info.cause
+        messages.append(info.message.strip().removeprefix("resources.").strip())
+    return "failed", "\n".join(messages) or "the run did not finish; see its log in Dagster"

@@ -1,0 +1,56 @@
+"""Which segments a project has: those its spec lists, or those its data names."""
+
+from functools import lru_cache
+
+import pyarrow.compute as pc
+
+from mlassets.projects import ProjectSpec
+from mlassets.steps import SOURCES
+from resources.errors import MlassetsError
+from resources.things import Partition, Store, Thing
+
+MOST_SEGMENTS = 10_000
+
+
+class UnknownSegmentColumn(MlassetsError):
+    """late-flights: no source has the segment column `orign`; flights has origin, dest, …"""
+
+
+class TooManySegments(MlassetsError):
+    """late-flights: the column `flight` has 51,000 values; segments are meant to be at most 10,000."""
+
+
+def segments_of(spec: ProjectSpec, store: Store) -> list[str] | None:
+    """Return the names of the project's segments, sorted; None while no data has landed that names them.
+
+    Raises:
+        UnknownSegmentColumn: If the landed sources have no such column.
+        TooManySegments: If the column has more than `MOST_SEGMENTS` values.
+    """
+    if spec.segments.values is not None:
+        return sorted(spec.segments.values)
+    column = spec.segments.column
+    assert column is not None, "a spec gives either values or a column"
+    names = [spec.segments.source] if spec.segments.source else list(spec.sources)
+    landed = [thing for name in names if (thing := store.latest(SOURCES, Partition.source(name))) is not None]
+    for thing in landed:
+        if thing.schema is not None and column in thing.schema.names:
+            return list(_values(thing, column, spec.project))
+    if len(landed) < len(names):
+        return None
+    known = ", ".join(sorted({name for thing in landed for name in (thing.schema or [])}))
+    raise UnknownSegmentColumn(
+        f"{spec.project}: no source has the segment column `{column}`; the columns are {known}. "
+        "Correct `segments: {column: …}` in its spec."
+    )
+
+
+@lru_cache(maxsize=256)
+def _values(thing: Thing, column: str, project: str) -> tuple[str, ...]:
+    unique = thing.table(columns=[column]).column(column).unique().drop_null()
+    if len(unique) > MOST_SEGMENTS:
+        raise TooManySegments(
+            f"{project}: the column `{column}` has {len(unique):,} values; a project may have {MOST_SEGMENTS:,} "
+            "segments. Choose a coarser column, or list the segments that matter."
+        )
+    return tuple(sorted(pc.cast(unique, "string").to_pylist()))

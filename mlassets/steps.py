@@ -1,0 +1,55 @@
+"""The steps by name, and the part of a project's spec that each of them depends on.
+
+A change to `review:` concerns review alone; nothing before it runs again.
+"""
+
+from mlassets.projects import ProjectSpec
+from resources.query import tables_of
+
+SOURCES = "sources"
+DRAW_DATA = "draw_data"
+MODEL_READY = "model_ready"
+MODEL = "model"
+AGGREGATE = "aggregate"
+REVIEW = "review"
+PUBLISH = "publish"
+
+SEGMENT_STEPS = (DRAW_DATA, MODEL_READY, MODEL)
+PROJECT_STEPS = (AGGREGATE, REVIEW, PUBLISH)
+STEPS = (*SEGMENT_STEPS, *PROJECT_STEPS)
+
+# Raised when a step's code would make something else of the same inputs; the step and what depends on it then
+# run again.
+CODE_VERSIONS = {
+    SOURCES: "1",
+    DRAW_DATA: "1",
+    MODEL_READY: "1",
+    MODEL: "1",
+    AGGREGATE: "1",
+    REVIEW: "1",
+    PUBLISH: "1",
+}
+
+_CONCERNS = {
+    DRAW_DATA: ("sources", "draw"),
+    MODEL_READY: ("target", "key", "features", "split", "seed"),
+    MODEL: ("target", "model", "seed"),
+    AGGREGATE: ("target", "aggregate", "seed"),
+    REVIEW: ("review",),
+    PUBLISH: ("description", "owners"),
+}
+
+
+def step_hash(spec: ProjectSpec, step: str) -> str:
+    """Return the hash of the sections of `spec` that concern `step`.
+
+    Raises:
+        KeyError: If there is no such step.
+    """
+    return spec.hash_of(*_CONCERNS[step])
+
+
+def draw_reads(spec: ProjectSpec) -> list[str]:
+    """Return the sources of the spec that its draw's SQL reads, sorted."""
+    read = tables_of(spec.draw.sql)
+    return sorted(name for name in spec.sources if name in read)

@@ -1,0 +1,57 @@
+"""The consumption database: one DuckDB file with the newest released predictions of every project.
+
+DuckDB allows one writer, and none beside readers. So a new file is built next to the old one from the newest
+releases, and takes its place in one rename: readers keep the file they opened, and a kill leaves the old one.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import dagster as dg
+
+from resources.io_managers import ThingIOManager, settings_of
+from resources.things import Draft, Store
+
+
+class ReleaseIOManager(ThingIOManager):
+    """Commits a release as a Thing, then brings the consumption database up to date."""
+
+    def handle_output(self, context: dg.OutputContext, obj: Draft | Mapping[str, Draft]) -> None:
+        """Commit the release, then rebuild the database from the newest release of every project."""
+        super().handle_output(context, obj)
+        rebuild_consumption(self.store, settings_of(self.home).consumption, step=context.asset_key.path[-1])
+
+
+def rebuild_consumption(store: Store, database: Path, step: str) -> list[str]:
+    """Write the newest release of every project to the database and return its tables.
+
+    Args:
+        store: The store of Things.
+        database: The DuckDB file; it is replaced as a whole.
+        step: The step whose Things are releases.
+    """
+    from dagster_duckdb import DuckDBResource
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    fresh = database.with_name(f".{database.name}.{uuid4().hex}")
+    tables = []
+    try:
+        with DuckDBResource(database=str(fresh)).get_connection() as connection:
+            for partition, thing in sorted(store.latest_of(step).items(), key=lambda one: one[0].key):
+                name = table_name(partition["project"])
+                connection.register("released", thing.scan())
+                connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM released')  # noqa: S608 - a slug
+                connection.unregister("released")
+                tables.append(name)
+        os.replace(fresh, database)  # noqa: PTH105 - the atomic replacement is the point
+    finally:
+        fresh.unlink(missing_ok=True)
+    return tables
+
+
+def table_name(project: str) -> str:
+    """Return the name of a project's table: `late-flights` becomes `late_flights_predictions`."""
+    return re.sub(r"[^a-z0-9]", "_", project) + "_predictions"
