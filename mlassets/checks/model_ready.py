@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlassets.checks.reporting import declare, report
 from mlassets.home import Home
 from mlassets.partitions import segments
-from mlassets.steps import MODEL_READY
+from mlassets.projects import ProjectSpec
+from mlassets.releasing.release import made_from
+from mlassets.steps import DRAW_DATA, MODEL_READY
 from resources.things import Thing
 
 
@@ -19,11 +23,22 @@ def model_ready_checks(
     from mlassets.quality.suites import judge_model_ready
 
     spec = home.project(model_ready.partition.key)
+    table = model_ready.table()
     judgement = judge_model_ready(
-        model_ready.table(),
+        table,
         task=spec.target.task,
         limits=spec.checks.limits,
+        dates=_dates(home, model_ready, spec, table.num_rows),
         sample=spec.checks.sample,
         seed=spec.seed,
     )
     yield from report(context, home, model_ready, judgement)
+
+
+def _dates(home: Home, ready: Thing, spec: ProjectSpec, rows: int) -> pa.ChunkedArray | None:
+    """The date of each row, which is no feature and so stands in the draw alone; its order is the same."""
+    if spec.split.by != "time" or spec.split.column is None:
+        return None
+    draw = made_from(home.store, ready, DRAW_DATA).table([spec.target.column, spec.split.column])
+    dates = draw.filter(pc.invert(pc.is_null(draw[spec.target.column], nan_is_null=True)))[spec.split.column]
+    return dates if len(dates) == rows else None
