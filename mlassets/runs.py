@@ -12,18 +12,13 @@ from typing import Any
 
 import dagster as dg
 
-from mlassets.automation.planners import Decision, decide
+from mlassets.automation.planners import Decision, decide, run_together
 from mlassets.automation.sensors import sync_partitions
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
 from mlassets.projects import ProjectSpec
 from mlassets.segments import segments_of
-from mlassets.steps import (
-    DRAW_DATA,
-    PROJECT_STEPS,
-    SEGMENT_STEPS,
-    SOURCES,
-)
+from mlassets.steps import PROJECT_STEPS, SOURCES
 from resources.errors import MlassetsError
 from resources.settings import Settings
 from resources.things import Partition
@@ -140,7 +135,7 @@ class Runner:
             ),
             None,
         ):
-            steps = self._together(work)
+            steps = run_together(work)
             ran |= {(step, work.partition.key) for step in steps}
             outcomes.append(self.run(steps, work.partition.key, work.reason))
         return outcomes
@@ -182,16 +177,6 @@ class Runner:
             for one in decide(chosen, self._home.store)
             if segments is None or one.partition.get("segment") in segments
         ]
-
-    def _together(self, work: Decision) -> tuple[str, ...]:
-        """Return the steps that run in one go: those that would follow anyway.
-
-        A draw that was made before runs alone, because it may turn out to be the same.
-        """
-        if work.step == DRAW_DATA and work.cause != "missing":
-            return (work.step,)
-        steps = SEGMENT_STEPS if work.step in SEGMENT_STEPS else PROJECT_STEPS
-        return steps[steps.index(work.step) :]
 
     def run(
         self,

@@ -19,8 +19,10 @@ from mlassets.steps import (
     DRAW_DATA,
     MODEL,
     MODEL_READY,
+    PROJECT_STEPS,
     PUBLISH,
     REVIEW,
+    SEGMENT_STEPS,
     SOURCES,
     draw_reads,
     step_hash,
@@ -75,6 +77,17 @@ def decide(specs: Mapping[str, ProjectSpec], store: Store) -> Iterator[Decision]
         for name in names:
             yield from planner.segment(Partition.segment(spec.project, name))
         yield from planner.project(Partition.project(spec.project), names)
+
+
+def run_together(decision: Decision) -> tuple[str, ...]:
+    """Return the steps that run in one go with a due one: those that would follow anyway.
+
+    A draw that was made before runs alone, because it may turn out to be the same.
+    """
+    if decision.step == DRAW_DATA and decision.cause != "missing":
+        return (decision.step,)
+    steps = SEGMENT_STEPS if decision.step in SEGMENT_STEPS else PROJECT_STEPS
+    return steps[steps.index(decision.step) :]
 
 
 class _Planner:

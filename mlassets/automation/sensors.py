@@ -9,7 +9,7 @@ from mlassets.automation.planners import Decision, decide
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
 from mlassets.partitions import PROJECT, SEGMENT, SOURCE, projects, segments, sources
-from mlassets.steps import AGGREGATE, DRAW_DATA, MODEL, MODEL_READY, PUBLISH, REVIEW, SOURCES
+from mlassets.steps import DRAW_DATA, PROJECT_STEPS, SEGMENT_STEPS, SOURCES
 from resources.errors import MlassetsError
 
 SECONDS_BETWEEN_LOOKS = 15
@@ -19,6 +19,10 @@ DIMENSIONS: Mapping[str, dg.DynamicPartitionsDefinition] = {
     SEGMENT: segments.get_partitions_def_for_dimension(SEGMENT),  # type: ignore[dict-item]
     SOURCE: sources,
 }
+
+# A job of Dagster's holds assets of one partitioning, and a sensor may ask for runs of several jobs.
+segment_job = dg.define_asset_job("segment_steps", dg.AssetSelection.assets(*SEGMENT_STEPS))
+project_job = dg.define_asset_job("project_steps", dg.AssetSelection.assets(*PROJECT_STEPS))
 
 
 @dg.sensor(
@@ -45,7 +49,7 @@ def new_files_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sens
 
 
 @dg.sensor(
-    target=dg.AssetSelection.assets(DRAW_DATA),
+    jobs=[segment_job],
     minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -55,7 +59,7 @@ def new_data_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Senso
 
 
 @dg.sensor(
-    target=dg.AssetSelection.assets(MODEL_READY, MODEL, AGGREGATE, REVIEW, PUBLISH),
+    jobs=[segment_job, project_job],
     minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -95,7 +99,8 @@ def _ask_for(context: dg.SensorEvaluationContext, home: Home, wanted) -> dg.Sens
 def _request(decision: Decision) -> dg.RunRequest:
     return dg.RunRequest(
         partition_key=decision.partition.key,
-        asset_selection=[dg.AssetKey(decision.step)],
+        job_name=(segment_job if decision.step in SEGMENT_STEPS else project_job).name,
+        asset_selection=[dg.AssetKey(step) for step in run_together(decision)],
         run_key=decision.identity,
         tags={"mlassets/reason": decision.reason[:200]},
     )
