@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import dagster as dg
 
 from mlassets.automation.partition_changes import PartitionChanges, plan_partitions
-from mlassets.automation.planners import Decision, decide
+from mlassets.automation.planners import Decision, decide, run_together
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
 from mlassets.partitions import PROJECT, SEGMENT, SOURCE, projects, segments, sources
