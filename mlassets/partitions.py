@@ -1,5 +1,7 @@
 """The partitions of every asset, defined once: projects, their segments, and sources."""
 
+import warnings
+
 import dagster as dg
 
 PROJECT, SEGMENT, SOURCE = "project", "segment", "source"
@@ -10,4 +12,7 @@ segments = dg.MultiPartitionsDefinition(
 )
 sources = dg.DynamicPartitionsDefinition(name=SOURCE)
 
-segments_of_project = dg.MultiToSingleDimensionPartitionMapping(PROJECT)
+with warnings.catch_warnings():
+    # This mapping is in beta in Dagster 1.13, and it would say so at every start.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    segments_of_project = dg.MultiToSingleDimensionPartitionMapping(PROJECT)
