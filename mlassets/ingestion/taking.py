@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 from blake3 import blake3
 
 from mlassets.ingestion.errors import UnreadableFile
-from mlassets.ingestion.formats import convert
+from mlassets.ingestion.formats import Converted, convert
 from mlassets.ingestion.landing import (
     LandedFile,
     fingerprint,
@@ -223,88 +223,157 @@ def _take(
     code_version: str,
     folder: Path,
 ) -> Taken:
-    notes: list[str] = []
-    records: dict[str, dict[str, Any]] = {
-        name: one for name, one in before.files.items() if name not in hashes
-    }
-    refused: dict[str, dict[str, Any]] = {
-        name: one for name, one in before.refused.items() if name not in hashes
-    }
-    held = {one["hash"]: one for one in before.files.values()}
-    components = before.thing.files if before.thing else {}
-    drafted: dict[str, Path | Component] = {
-        one["component"]: components[one["component"]] for one in records.values()
-    }
-    schema = _schema_kept(before, hashes)
-    taken = {one["hash"] for one in records.values()}
-    for number, file in enumerate(files):
-        record: dict[str, Any] = {
-            "name": file.name,
-            "size": file.size,
-            "mtime_ns": file.mtime_ns,
-            "hash": hashes[file.name],
+    reading = _Reading(zone, folder)
+    errors: dict[str, UnreadableFile] = {}
+    while True:
+        fitted = _fit(before, files, hashes, reading, errors)
+        # Where a file is refused, what was taken under its name before stays until a readable file replaces it. The
+        # others must then fit that too.
+        back = {
+            name: error
+            for name, error in fitted.errors.items()
+            if name in before.files and name not in errors
         }
-        if record["hash"] in taken:
-            notes.append(f"{file.name}: the same bytes are there under another name")
-            continue
-        try:
-            old = held.get(record["hash"])
-            if old:
-                record = {**old, **record}
-                drafted[old["component"]] = components[old["component"]]
-            else:
-                sink = folder / f"{number}.parquet"
-                converted = convert(_local(zone, file, folder), file.name, sink)
-                schema = reconcile(schema, converted.schema, file.name)
-                record |= {
-                    "component": f"{file.name}.{record['hash'][:12]}.parquet",
-                    "rows": converted.rows,
-                    "schema": {field.name: str(field.type) for field in converted.schema},
-                    "format": converted.format,
-                    "options": dict(converted.options),
-                }
-                drafted[record["component"]] = sink
-                notes.append(f"{file.name}: {converted.rows:,} rows taken")
-        except UnreadableFile as error:
+        if not back:
+            break
+        errors |= back
+    refused = {name: one for name, one in before.refused.items() if name not in hashes}
+    for file in files:
+        error = fitted.errors.get(file.name)
+        if error:
             write_note(quarantine, source, file, error)
-            refused[file.name] = {**record, "reason": str(error)}
-            notes.append(f"quarantined: {error}")
-            # What was taken under this name before stays in the source until a readable file replaces it.
-            if (earlier := before.files.get(file.name)) and earlier["component"] not in drafted:
-                records[file.name] = earlier
-                drafted[earlier["component"]] = components[earlier["component"]]
-            continue
-        taken.add(record["hash"])
-        records[file.name] = record
-        refused.pop(file.name, None)
-        remove_note(quarantine, source, file.name)
+            refused[file.name] = {**_record(file, hashes), "reason": str(error)}
+        elif file.name in fitted.records:
+            remove_note(quarantine, source, file.name)
     draft = Draft(
-        files=drafted,
-        schema=schema if drafted else None,
+        files=fitted.files,
+        schema=fitted.schema if fitted.files else None,
         parameters={
             "pattern": zone.pattern,
-            "files": sorted(records.values(), key=lambda one: str(one["name"])),
+            "files": sorted(fitted.records.values(), key=lambda one: str(one["name"])),
             "quarantined": sorted(refused.values(), key=lambda one: str(one["name"])),
         },
         metrics={
-            "rows": sum(one["rows"] for one in records.values()),
-            "files": len(records),
+            "rows": sum(one["rows"] for one in fitted.records.values()),
+            "files": len(fitted.records),
             "quarantined": len(refused),
-            "landed_bytes": sum(one["size"] for one in records.values()),
+            "landed_bytes": sum(one["size"] for one in fitted.records.values()),
         },
         code_version=code_version,
     )
-    return Taken(draft, tuple(notes))
+    return Taken(draft, tuple(fitted.notes))
 
 
-def _schema_kept(before: _Known, landed: Mapping[str, str]) -> pa.Schema:
-    """Return the schema that new files must fit: that of all files which stay.
+def _record(file: LandedFile, hashes: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "name": file.name,
+        "size": file.size,
+        "mtime_ns": file.mtime_ns,
+        "hash": hashes[file.name],
+    }
+
+
+class _Reading:
+    """Converts landed files, each one once."""
+
+    def __init__(self, zone: Zone, folder: Path) -> None:
+        self._zone, self._folder = zone, folder
+        self._done: dict[tuple[str, str], tuple[Path, Converted] | UnreadableFile] = {}
+
+    def read(self, file: LandedFile, content: str) -> tuple[Path, Converted]:
+        """Return where a file's rows are as Parquet, and what they are.
+
+        Raises:
+            UnreadableFile: If the file cannot be taken.
+        """
+        key = (file.name, content)
+        if key not in self._done:
+            sink = self._folder / f"{len(self._done)}.parquet"
+            try:
+                converted = convert(_local(self._zone, file, self._folder), file.name, sink)
+                self._done[key] = sink, converted
+            except UnreadableFile as error:
+                self._done[key] = error
+        found = self._done[key]
+        if isinstance(found, UnreadableFile):
+            raise found
+        return found
+
+
+@dataclass
+class _Fitted:
+    """Which files make up the source, in one schema, and which do not fit."""
+
+    schema: pa.Schema
+    records: dict[str, dict[str, Any]]
+    files: dict[str, Path | Component]
+    errors: dict[str, UnreadableFile]
+    notes: list[str]
+
+
+def _fit(
+    before: _Known,
+    landed: Sequence[LandedFile],
+    hashes: Mapping[str, str],
+    reading: _Reading,
+    errors: Mapping[str, UnreadableFile],
+) -> _Fitted:
+    """Fit the landed files together, but for those whose errors are known."""
+    contents = set(hashes.values())
+    records = {
+        name: one
+        for name, one in before.files.items()
+        if name not in hashes or (name in errors and one["hash"] not in contents)
+    }
+    held = {one["hash"]: one for one in before.files.values()}
+    components = before.thing.files if before.thing else {}
+    fitted = _Fitted(
+        _schema_of(before, contents | {one["hash"] for one in records.values()}),
+        records,
+        {one["component"]: components[one["component"]] for one in records.values()},
+        dict(errors),
+        [f"quarantined: {error}" for error in errors.values()],
+    )
+    taken = {one["hash"] for one in records.values()}
+    for file in landed:
+        record = _record(file, hashes)
+        if file.name in errors:
+            continue
+        if record["hash"] in taken:
+            fitted.notes.append(f"{file.name}: the same bytes are there under another name")
+            continue
+        if old := held.get(record["hash"]):
+            record = {**old, **record}
+            fitted.files[old["component"]] = components[old["component"]]
+        else:
+            try:
+                sink, converted = reading.read(file, record["hash"])
+                fitted.schema = reconcile(fitted.schema, converted.schema, file.name)
+            except UnreadableFile as error:
+                fitted.errors[file.name] = error
+                fitted.notes.append(f"quarantined: {error}")
+                continue
+            record |= {
+                "component": f"{file.name}.{record['hash'][:12]}.parquet",
+                "rows": converted.rows,
+                "schema": {field.name: str(field.type) for field in converted.schema},
+                "format": converted.format,
+                "options": dict(converted.options),
+            }
+            fitted.files[record["component"]] = sink
+            fitted.notes.append(f"{file.name}: {converted.rows:,} rows taken")
+        taken.add(record["hash"])
+        records[file.name] = record
+    return fitted
+
+
+def _schema_of(before: _Known, staying: Collection[str]) -> pa.Schema:
+    """Return the schema that new files must fit: that of all files which stay, given by their hashes.
 
     A file that is replaced no longer has a say, so that a wrong type can be corrected by landing the file again.
     """
     if before.thing is None or before.thing.schema is None:
         return pa.schema([])
-    staying = set(landed.values()) | {one["hash"] for name, one in before.files.items() if name not in landed}
     stay = [one for one in before.files.values() if one["hash"] in staying]
     if len(stay) == len(before.files):
         return before.thing.schema
