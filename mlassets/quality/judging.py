@@ -66,7 +66,8 @@ def judge(
         if rows < entry.needs_rows:
             message = f"Too few rows to tell: {rows:,}, where {entry.needs_rows:,} are needed. {seen.found}"
             return verdict("not_applicable", seen.n, message, value, **details), seen.displays
-        if not holds and value < (chance := entry.noise(rows)):
+        # Chance makes a figure larger; it excuses none that is too small.
+        if not holds and limit.op in ("<=", "<") and value < (chance := entry.noise(rows)):
             message = (
                 f"Too few rows to tell: with {rows:,} on each side chance alone reaches {chance:.2g}. "
                 f"{seen.found}"

@@ -1,7 +1,8 @@
 import subprocess
 import sys
 
-from mlassets.quality.checks import entry_of, limit_of, metric_of, unknown_limits
+from mlassets.quality.checks import CHECKS, entry_of, limit_of, metric_of, unknown_limits
+from mlassets.quality.judging import Observation, judge
 from resources.verdicts import Limit
 
 
@@ -33,6 +34,16 @@ def test_chance_shrinks_with_the_rows_and_only_where_it_plays_a_part() -> None:
     drift, nulls = entry_of("features_do_not_drift"), entry_of("columns_are_filled")
     assert drift.noise(10) > 1 > drift.noise(300) > drift.noise(10_000)
     assert nulls.noise(10) == 0
+
+
+def test_chance_excuses_a_large_figure_but_never_one_that_is_too_small() -> None:
+    drift = entry_of("features_do_not_drift")
+    gain = next(entry for entry in CHECKS if entry.limit.op == ">")
+    found = Observation(-0.3, 9_000, "found", compared=9_000)
+    assert judge(gain, {}, lambda: found)[0].status == "failed"
+    few = Observation(drift.limit.value + 0.01, 60, "found", compared=60)
+    assert few.value < drift.noise(60)
+    assert judge(drift, {}, lambda: few)[0].status == "not_applicable"
 
 
 def test_the_table_imports_nothing_heavy() -> None:
