@@ -291,7 +291,9 @@ def ui(
     from mlassets.ui import serve
 
     with _told():
-        raise typer.Exit(serve(_home(home).settings, host, port))
+        raise typer.Exit(
+            serve(_home(home).settings, host, port, lambda text: out.print(text, highlight=False))
+        )
 
 
 @catalog.command()

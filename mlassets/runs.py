@@ -31,6 +31,12 @@ concurrency:
   pools: {default_limit: 1}
 """
 
+WORKSPACE_YAML = """\
+# Written by mlassets when the home was laid out; yours to change, but for the name, by which Dagster remembers.
+load_from:
+  - python_module: {module_name: mlassets.definitions, location_name: mlassets}
+"""
+
 
 class UnknownPartition(MlassetsError):
     """A step is asked for where no project has such a partition."""
@@ -66,9 +72,10 @@ def lay_out(settings: Settings) -> None:
         folders.append(Path(settings.landing))
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    configuration = settings.dagster_home / "dagster.yaml"
-    if not configuration.exists():
-        configuration.write_text(DAGSTER_YAML)
+    for name, text in (("dagster.yaml", DAGSTER_YAML), ("workspace.yaml", WORKSPACE_YAML)):
+        configuration = settings.dagster_home / name
+        if not configuration.exists():
+            configuration.write_text(text)
 
 
 @contextmanager

@@ -1,67 +1,231 @@
 """`mlassets ui`: Dagster on a home, and its reports served beside it, read-only, until one of them ends."""
 
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from mlassets.runs import lay_out
+from resources.errors import MlassetsError
 from resources.settings import Settings
-from resources.things import Store
+from resources.things import Store, Thing
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+REPORTS_LISTED = 100
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+_GRACE_SECONDS = 20.0
+_THING_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-def serve(settings: Settings, host: str, port: int) -> int:
-    """Run `dagster dev` on a home with a report server on the next port; return Dagster's exit code."""
+# A report's own policy allows its own scripts alone, by their hashes. This one holds for whatever is served: no page
+# loads or sends anything, and each has an origin of its own, so that it cannot read another page either.
+_POLICY = (
+    "sandbox allow-scripts allow-downloads allow-popups; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+_INDEX = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Reports</title>
+<style>{{ style }}</style>
+</head>
+<body>
+<h1>Reports</h1>
+{% if rows %}<p>The newest reports, one for each judged version.</p>
+<div class="wide"><table>
+<thead><tr><th>Version</th><th>Created (UTC)</th><th>Step</th><th>Partition</th><th class="number">Block</th>
+<th class="number">Warn</th><th class="number">Passed</th></tr></thead>
+<tbody>
+{% for row in rows %}<tr><td><a href="/reports/{{ row.id }}">{{ row.id }}</a></td><td>{{ row.created }}</td>
+<td>{{ row.step }}{% if row.evidence %} (<a href="{{ row.evidence }}">evidence</a>){% endif %}</td>
+<td>{{ row.partition }}</td><td class="number">{{ row.counts.blocking or "" }}</td>
+<td class="number">{{ row.counts.warning or "" }}</td><td class="number">{{ row.counts.passed }}</td></tr>
+{% endfor %}</tbody></table></div>
+{% else %}<p>Nothing was judged yet.</p>{% endif %}
+</body>
+</html>
+"""
+
+
+class PortTaken(MlassetsError):
+    """Port 3000 of 127.0.0.1 is in use; choose another one with --port."""
+
+
+def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None] = lambda text: None) -> int:
+    """Run `dagster dev` on a home with a report server on the next port, until a signal or Dagster ends it.
+
+    Args:
+        settings: The home's settings.
+        host: Address to listen on.
+        port: Dagster's port; reports are served on the next one.
+        tell: Called with the addresses, once they are known.
+
+    Returns:
+        0 if it was ended by Ctrl-C or SIGTERM, else Dagster's exit code.
+
+    Raises:
+        PortTaken: If another process listens on one of the ports.
+    """
     lay_out(settings)
-    url = f"http://{host}:{port + 1}/reports"
+    _require_free(host, port, port + 1)
+    url = f"http://{_in_url(host)}:{port + 1}/reports"
     environment = {
         **os.environ,
         "MLASSETS_HOME": str(settings.home),
         "MLASSETS_REPORTS_URL": url,
         "DAGSTER_HOME": str(settings.dagster_home),
     }
-    command = [
-        sys.executable,
-        "-m",
-        "dagster",
-        "dev",
-        "-m",
-        "mlassets.definitions",
-        "-h",
-        host,
-        "-p",
-        str(port),
-    ]
+    # `dagster dev` notes on each start that another command is meant to follow it; that one needs another package.
+    quiet = ["-W", "ignore:Function `dev_command` is superseded"]
+    command = [sys.executable, *quiet, "-m", "dagster", "dev", "-h", host, "-p", str(port)]
+    command += ["-w", str(settings.dagster_home / "workspace.yaml")]
     with report_server(Store.open(settings), host, port + 1):
-        process = subprocess.Popen(command, env=environment)  # noqa: S603 - our own interpreter
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # The terminal has sent Ctrl-C to Dagster too; it shuts its own children down.
-            return process.wait()
+        tell(f"Dagster on http://{_in_url(host)}:{port}, reports on {url}; Ctrl-C ends both.")
+        return run_until_signal(command, environment)
 
 
-def reports_app(store: Store) -> "Starlette":
-    """Return the web application that serves `/reports/<id of a Thing>`."""
+def run_until_signal(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Run a command in a process group of its own; SIGINT or SIGTERM ends the group, the whole of it.
+
+    Dagster's children do not hear Ctrl-C by themselves, and `dagster dev` leaves them behind on SIGTERM.
+    """
+    asked = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        asked.set()
+
+    # Set before the start: a child never inherits a handler, but it would inherit a signal that is ignored.
+    before = {number: signal.signal(number, ask) for number in _ENDING}
+    process = subprocess.Popen(command, env=environment, process_group=0)  # noqa: S603 - our own interpreter
+    try:
+        while process.poll() is None and not asked.wait(0.2):
+            pass
+        if asked.is_set():
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_SECONDS)
+            return 0
+        return process.returncode or 0
+    finally:
+        _end_group(process)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of a process's group: runs, code servers and whatever they have started."""
+    for number, seconds in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0)):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                os.killpg(process.pid, number)
+            except (ProcessLookupError, PermissionError):
+                break
+            process.poll()
+            time.sleep(0.1)
+    process.wait()
+
+
+def reports_app(store: Store, host: str = "127.0.0.1") -> "Starlette":
+    """Return the web application that serves reports, and nothing else.
+
+    `/reports` lists the newest, `/reports/<id>` is the newest report on a Thing, and `/reports/<id>/<name>` one of
+    its artifacts that are pages, as a review's `evidence.html`.
+    """
     from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.requests import Request
-    from starlette.responses import PlainTextResponse, Response
+    from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
     from starlette.routing import Route
 
-    def page(request: Request) -> Response:
-        path = store.report_path(request.path_params["thing_id"])
-        if path is None:
-            return PlainTextResponse("There is no report on a Thing of this id.", status_code=404)
-        return Response(Path(path).read_bytes(), media_type="text/html")
+    def found(page: str | bytes | None) -> Response:
+        if page is None:
+            return PlainTextResponse("There is no such report.", status_code=404, headers=_HEADERS)
+        return HTMLResponse(page, headers=_HEADERS)
 
-    return Starlette(routes=[Route("/reports/{thing_id}", page)])
+    def start(request: Request) -> Response:
+        return RedirectResponse("/reports", headers=_HEADERS)
+
+    def index(request: Request) -> Response:
+        return found(index_page(store))
+
+    def report(request: Request) -> Response:
+        thing = _thing(store, request.path_params["thing_id"])
+        return found(store.report(thing.id) if thing else None)
+
+    def artifact(request: Request) -> Response:
+        thing, name = _thing(store, request.path_params["thing_id"]), request.path_params["name"]
+        known = thing is not None and name.endswith(".html") and name in thing.artifacts
+        return found(thing.artifact(name) if thing and known else None)
+
+    # A page of elsewhere must not read reports through a name of its own that leads here.
+    hosts = [*_LOCAL, "[::1]", _in_url(host)] if host in _LOCAL else ["*"]
+    return Starlette(
+        routes=[
+            Route("/", start),
+            Route("/reports", index),
+            Route("/reports/{thing_id}", report),
+            Route("/reports/{thing_id}/{name}", artifact),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
+    )
+
+
+def index_page(store: Store) -> str:
+    """Return a page that lists the newest reports."""
+    import jinja2
+    import markupsafe
+
+    from mlassets.quality.report import style
+    from mlassets.summaries import counted
+
+    rows: list[dict[str, Any]] = [
+        {
+            "id": thing.id,
+            "created": f"{thing.created_at:%Y-%m-%d %H:%M:%S}",
+            "step": thing.step,
+            "partition": thing.partition.key,
+            "evidence": f"/reports/{thing.id}/evidence.html" if "evidence.html" in thing.artifacts else "",
+            "counts": counted(store.verdicts(thing.id)),
+        }
+        for thing in store.history(limit=REPORTS_LISTED)
+        if store.report_path(thing.id) is not None
+    ]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    ours = markupsafe.Markup(style())  # noqa: S704 - a file of ours
+    return environment.from_string(_INDEX).render(rows=rows, style=ours)
+
+
+def _thing(store: Store, thing_id: str) -> Thing | None:
+    """Return the Thing of an id that anybody may have typed."""
+    if not _THING_ID.fullmatch(thing_id):
+        return None
+    try:
+        return store.get(thing_id.lower())
+    except MlassetsError:
+        return None
 
 
 @contextmanager
@@ -69,7 +233,9 @@ def report_server(store: Store, host: str, port: int) -> Iterator[None]:
     """Serve reports from a thread of this process."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(reports_app(store), host=host, port=port, log_level="warning"))
+    app = reports_app(store, host)
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off"))
+    # Signals are for the main thread to handle.
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
@@ -77,3 +243,20 @@ def report_server(store: Store, host: str, port: int) -> Iterator[None]:
     finally:
         server.should_exit = True
         thread.join(timeout=5)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _require_free(host: str, *ports: int) -> None:
+    for port in ports:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise PortTaken(
+                    f"cannot listen on port {port} of {host}: {error.strerror}; choose another with --port "
+                    "(Dagster takes that one, the reports the next)"
+                ) from None

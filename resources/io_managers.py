@@ -5,8 +5,10 @@ for. Whatever it hands out is what the downstream Thing is `based_on`: lineage i
 """
 
 import base64
+import json
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,6 +26,12 @@ from resources.things import Draft, Partition, Store, Thing
 PICTURES_SHOWN = 4
 ROWS_SHOWN = 5
 COLUMNS_SHOWN = 12
+METRICS_SHOWN = 40
+TABLE_ROWS_SHOWN = 20
+PARAMETERS_SHOWN = 50_000
+
+# Metrics with these names are about a part of a Thing. There may be thousands, and the parts change.
+_OF_PARTS = ("slice.", "segment.", "missing_share.")
 
 # What each step of each run has read, and since when. Kept for the process, not for the manager: a step may be
 # given its inputs by one manager and hand its output to another.
@@ -150,7 +158,9 @@ class ThingIOManager(dg.ConfigurableIOManager):
                 # Dagster keeps one data version per step; with several partitions its own default is safer
                 # than the last one's.
                 context.step_context.set_data_version(context.asset_key, dg.DataVersion(thing.data_version))
-                context.add_output_metadata(metadata_of(thing))
+                context.add_output_metadata(
+                    metadata_of(thing, self.store, settings_of(self.home).reports_url)
+                )
 
 
 def settings_of(home: str | None) -> Settings:
@@ -169,46 +179,111 @@ def to_partition(key: str, definition: dg.PartitionsDefinition) -> Partition:
     return Partition.parse(key, (getattr(definition, "name", None) or "partition",))
 
 
-def metadata_of(thing: Thing) -> dict[str, dg.MetadataValue]:
-    """Return what a person wants to see of a Thing in Dagster's UI.
+def metadata_of(thing: Thing, store: Store, reports_url: str | None = None) -> dict[str, dg.MetadataValue]:
+    """Return what a person wants to see of a Thing in Dagster's UI, and no more than a page of it.
 
-    Numbers (rows and every metric) plot over time there; the schema, the first rows and the pictures are
-    shown where Dagster shows such things.
+    Numbers (rows and the metrics of the Thing as a whole) plot over time there; intervals and what was measured
+    on parts of it stand in tables; the schema, the first rows and the pictures are shown where Dagster shows such
+    things.
+
+    Args:
+        thing: The Thing.
+        store: The store that holds what it is based on.
+        reports_url: Address under which reports are served, if they are.
     """
-    metadata: dict[str, dg.MetadataValue] = {
-        "thing": dg.MetadataValue.text(thing.id),
-        "based_on": dg.MetadataValue.json(list(thing.based_on)),
-        "parameters": dg.MetadataValue.json(dict(thing.parameters)),
-    }
-    for name, value in thing.metrics.items():
-        metadata[f"metric/{name}"] = dg.MetadataValue.float(float(value))
+    metadata: dict[str, dg.MetadataValue] = {"thing": dg.MetadataValue.text(thing.id)}
+    if reports_url:
+        metadata["report page"] = dg.MetadataValue.url(f"{reports_url}/{thing.id}")
+    for name in thing.artifacts:
+        if name.endswith(".html"):
+            metadata[name.removesuffix(".html")] = (
+                dg.MetadataValue.url(f"{reports_url}/{thing.id}/{name}")
+                if reports_url
+                else dg.MetadataValue.path(thing.artifact_path(name))
+            )
     if thing.schema is not None:
-        scan = thing.scan()
-        metadata["dagster/row_count"] = dg.MetadataValue.int(scan.count_rows())
+        metadata["dagster/row_count"] = dg.MetadataValue.int(thing.scan().count_rows())
+    metadata |= _metrics_of(thing)
+    if thing.based_on:
+        metadata["based on"] = _based_on(thing, store)
+    parameters = json.dumps(thing.parameters, default=str)
+    metadata["parameters"] = (
+        dg.MetadataValue.json(dict(thing.parameters))
+        if len(parameters) <= PARAMETERS_SHOWN
+        else dg.MetadataValue.text(
+            f"{len(parameters):,} characters, too many to show here; see its thing.json"
+        )
+    )
+    if thing.schema is not None:
         metadata["dagster/column_schema"] = dg.MetadataValue.table_schema(
             dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in thing.schema])
         )
-        metadata["first rows"] = _first_rows(scan)
+        metadata["first rows"] = _first_rows(thing.scan())
     pictures = [name for name in thing.artifacts if name.endswith(".png")]
     for name in pictures[:PICTURES_SHOWN]:
         encoded = base64.b64encode(thing.artifact(name)).decode()
-        metadata[f"picture/{name}"] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{encoded})")
+        metadata[name.removesuffix(".png")] = dg.MetadataValue.md(
+            f"![{name}](data:image/png;base64,{encoded})"
+        )
     return metadata
 
 
-def _first_rows(scan: ds.Dataset) -> dg.MetadataValue:
-    names = scan.schema.names[:COLUMNS_SHOWN]
-    rows = scan.head(ROWS_SHOWN, columns=names).to_pylist()
-    if not rows:
-        return dg.MetadataValue.text("no rows")
+def _metrics_of(thing: Thing) -> dict[str, dg.MetadataValue]:
+    """Return the metrics of the whole as numbers, those on the test split first, and all others in tables."""
+    metrics = thing.metrics
+    bounds = {f"{name}.{end}" for name in metrics for end in ("low", "high")} & set(metrics)
+    parts = [name for name in metrics if name.startswith(_OF_PARTS) and name not in bounds]
+    whole = [name for name in metrics if name not in bounds and not name.startswith(_OF_PARTS)]
+    whole.sort(key=lambda name: not name.startswith("test."))
+    shown: dict[str, dg.MetadataValue] = {
+        name: dg.MetadataValue.float(float(metrics[name])) for name in whole[:METRICS_SHOWN]
+    }
+    intervals = [
+        {
+            "metric": name,
+            "value": metrics[name],
+            "from": metrics[f"{name}.low"],
+            "to": metrics[f"{name}.high"],
+        }
+        for name in metrics
+        if {f"{name}.low", f"{name}.high"} <= bounds
+    ]
+    others = [{"metric": name, "value": metrics[name]} for name in (*whole[METRICS_SHOWN:], *parts)]
+    for title, rows in (("intervals", intervals), ("measured on parts", others)):
+        if rows:
+            shown[title] = _table(rows)
+    return shown
+
+
+def _based_on(thing: Thing, store: Store) -> dg.MetadataValue:
+    rows = []
+    for one in thing.based_on[:TABLE_ROWS_SHOWN]:
+        other = store.get(one)
+        rows.append({"step": other.step, "partition": other.partition.key, "version": other.id})
+    return _table(rows, left=len(thing.based_on) - len(rows))
+
+
+def _table(rows: Sequence[Mapping[str, Any]], left: int = 0) -> dg.MetadataValue:
+    """Return rows as a table of at most `TABLE_ROWS_SHOWN`, whose last row says how many more there are."""
+    shown = list(rows[:TABLE_ROWS_SHOWN])
+    left += len(rows) - len(shown)
+    if left:
+        shown.append({name: f"and {left:,} more" if name == list(rows[0])[0] else None for name in rows[0]})
     return dg.MetadataValue.table(
-        records=[dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in rows],
-        schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in names]),
+        records=[dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in shown],
+        schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in rows[0]]),
     )
 
 
+def _first_rows(scan: ds.Dataset) -> dg.MetadataValue:
+    rows = scan.head(ROWS_SHOWN, columns=scan.schema.names[:COLUMNS_SHOWN]).to_pylist()
+    return _table(rows) if rows else dg.MetadataValue.text("no rows")
+
+
 def _plain(value: object) -> str | int | float | bool | None:
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+    if isinstance(value, float):
+        return float(f"{value:.4g}") if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
 
 
 def _is_mapping(wanted: Any) -> bool:

@@ -794,6 +794,11 @@ class Store:
         reports = [row["report"] for row in self.catalog.verdicts([thing_id]) if row["report"]]
         return self.lake.location(reports[-1]) if reports else None
 
+    def report(self, thing_id: str) -> bytes | None:
+        """Return the newest report on a Thing; None if there is none."""
+        reports = [row["report"] for row in self.catalog.verdicts([thing_id]) if row["report"]]
+        return self.lake.read_bytes(reports[-1]) if reports else None
+
     def sync(self) -> SyncReport:
         """Give rows to all committed Things and verdicts that have none, as a crash may leave them."""
         manifests = {

@@ -20,7 +20,10 @@ from resources.things import Draft, Partition
     tags={"step": DRAW_DATA},
 )
 def draw_data(context: dg.AssetExecutionContext, home: Home) -> Draft:
-    """The drawn rows, in an order that depends on their values alone."""
+    """The rows of one segment, drawn from the sources by the project's SQL.
+
+    Their order depends on their values alone.
+    """
     spec = home.project(context.partition_key)
     segment = Partition.parse(context.partition_key)["segment"]
     with home.store.recording() as read:

@@ -2,7 +2,6 @@
 
 import dagster as dg
 import pyarrow as pa
-from resources.limits import limited
 
 from mlassets.conditions import ON_NEW_INPUT
 from mlassets.home import Home
@@ -10,6 +9,7 @@ from mlassets.modelling.training import train
 from mlassets.partitions import segments
 from mlassets.releasing.release import champion_model
 from mlassets.steps import CODE_VERSIONS, MODEL, step_hash
+from resources.limits import limited
 from resources.things import Draft, Partition
 
 
@@ -24,9 +24,10 @@ from resources.things import Draft, Partition
     tags={"step": MODEL},
 )
 def model(context: dg.AssetExecutionContext, model_ready: pa.Table, home: Home) -> Draft:
-    """Every candidate is tuned on the validation split; the best one meets the test split once.
+    """The best candidate for one segment, with its test predictions.
 
-    The model is compared there, on the same rows, with a trivial baseline and with the project's champion.
+    Every candidate is tuned on the validation split; the best one meets the test split once. The
+    model is compared there, on the same rows, with a trivial baseline and with the project's champion.
     """
     spec, key = home.project(context.partition_key), context.partition_key
     limits = spec.model.limits

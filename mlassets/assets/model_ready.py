@@ -22,7 +22,10 @@ from resources.things import Draft
     tags={"step": MODEL_READY},
 )
 def model_ready(context: dg.AssetExecutionContext, draw_data: pa.Table, home: Home) -> Draft:
-    """Row-wise transformations only: whatever has to be fitted is fitted later, on the training split."""
+    """Typed features, target, row key and split of one segment.
+
+    Row-wise transformations only: whatever has to be fitted is fitted later, on the training split.
+    """
     spec = home.project(context.partition_key)
     ready = make_model_ready(
         draw_data,

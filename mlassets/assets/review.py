@@ -39,7 +39,10 @@ class ReviewConfig(dg.Config):
     tags={"step": REVIEW},
 )
 def review(context: dg.AssetExecutionContext, config: ReviewConfig, aggregate: Thing, home: Home) -> Draft:
-    """Approve, reject or wait: by the project's rules in `auto` mode, by a person in `manual` mode."""
+    """The decision on one version of the aggregate: approve, reject or wait.
+
+    By the project's rules in `auto` mode, by a person in `manual` mode.
+    """
     spec = home.project(context.partition_key)
     below = verdicts_below(home.store, aggregate)
     decision: Decision = decide(

@@ -29,6 +29,7 @@ project_job = dg.define_asset_job("project_steps", dg.AssetSelection.assets(*PRO
     target=dg.AssetSelection.assets(SOURCES),
     minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Files landed: asks for their sources, once for the same content.",
 )
 def new_files_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
     """Files landed: ask for their sources, once for the same content."""
@@ -52,6 +53,7 @@ def new_files_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sens
     jobs=[segment_job],
     minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="A source changed: asks for the draws that read it, and for no others.",
 )
 def new_data_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
     """A source changed: ask for the draws that read it, and for no others."""
@@ -62,6 +64,7 @@ def new_data_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Senso
     jobs=[segment_job, project_job],
     minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="A spec or a code version changed: asks for the first step that it concerns.",
 )
 def changed_spec_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
     """A spec or a code version changed: ask for the first step that it concerns.

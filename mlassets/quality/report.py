@@ -65,11 +65,16 @@ def render_report(
         entries=entries,
         counts=_counts(verdicts),
         pictures=shown,
-        style=_safe(_template("report.css")),
+        style=_safe(style()),
         scripts=[_safe(script), _safe(draw)] if figures else [],
         policy=_policy([script, draw] if figures else []),
     )
     return html.encode()
+
+
+def style() -> str:
+    """Return the style of our pages, as CSS."""
+    return _template("report.css")
 
 
 class _Page:
