@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlassets.projects import ProjectSpec
@@ -16,6 +17,10 @@ class UnknownSegmentColumn(MlassetsError):
     """late-flights: no source has the segment column `orign`; flights has origin, dest, …"""
 
 
+class BadSegmentColumn(MlassetsError):
+    """late-flights: the column `tags` cannot name segments: it holds list<item: string>."""
+
+
 class TooManySegments(MlassetsError):
     """late-flights: the column `flight` has 51,000 values; segments are meant to be at most 10,000."""
 
@@ -23,8 +28,11 @@ class TooManySegments(MlassetsError):
 def segments_of(spec: ProjectSpec, store: Store) -> list[str] | None:
     """Return the names of the project's segments, sorted; None while no data has landed that names them.
 
+    Rows without a value, or with empty text, belong to no segment.
+
     Raises:
         UnknownSegmentColumn: If the landed sources have no such column.
+        BadSegmentColumn: If its values are neither text, numbers, dates nor booleans.
         TooManySegments: If the column has more than `MOST_SEGMENTS` values.
     """
     if spec.segments.values is not None:
@@ -38,7 +46,9 @@ def segments_of(spec: ProjectSpec, store: Store) -> list[str] | None:
             return list(_values(thing, column, spec.project))
     if len(landed) < len(names):
         return None
-    known = ", ".join(sorted({name for thing in landed for name in (thing.schema or [])}))
+    known = ", ".join(
+        sorted({name for thing in landed for name in (thing.schema.names if thing.schema else ())})
+    )
     raise UnknownSegmentColumn(
         f"{spec.project}: no source has the segment column `{column}`; the columns are {known}. "
         "Correct `segments: {column: …}` in its spec."
@@ -47,10 +57,17 @@ def segments_of(spec: ProjectSpec, store: Store) -> list[str] | None:
 
 @lru_cache(maxsize=256)
 def _values(thing: Thing, column: str, project: str) -> tuple[str, ...]:
-    unique = thing.table(columns=[column]).column(column).unique().drop_null()
-    if len(unique) > MOST_SEGMENTS:
+    values = thing.table(columns=[column]).column(column)
+    try:
+        names = set(pc.cast(values.unique().drop_null(), "string").to_pylist()) - {""}
+    except pa.ArrowException as error:
+        raise BadSegmentColumn(
+            f"{project}: the column `{column}` cannot name segments: it holds {values.type} ({error}). Choose a "
+            "column of text, numbers or dates, or list the segments that matter."
+        ) from None
+    if len(names) > MOST_SEGMENTS:
         raise TooManySegments(
-            f"{project}: the column `{column}` has {len(unique):,} values; a project may have {MOST_SEGMENTS:,} "
+            f"{project}: the column `{column}` has {len(names):,} values; a project may have {MOST_SEGMENTS:,} "
             "segments. Choose a coarser column, or list the segments that matter."
         )
-    return tuple(sorted(pc.cast(unique, "string").to_pylist()))
+    return tuple(sorted(names))

@@ -47,10 +47,10 @@ def plan_partitions(
     for spec in loaded.specs.values():
         try:
             names = segments_of(spec, store)
+            wanted[SEGMENT] |= {segment_key(name) for name in names or ()}
         except MlassetsError:
             names = None
         all_known = all_known and names is not None
-        wanted[SEGMENT] |= {segment_key(name) for name in names or ()}
     return PartitionChanges(
         added={name: sorted(keys - present[name]) for name, keys in wanted.items()},
         retired={
