@@ -236,23 +236,28 @@ def _metrics_of(thing: Thing) -> dict[str, dg.MetadataValue]:
     whole = [name for name in metrics if name not in bounds and not name.startswith(_OF_PARTS)]
     whole.sort(key=lambda name: not name.startswith("test."))
     shown: dict[str, dg.MetadataValue] = {
-        name: dg.MetadataValue.float(float(metrics[name])) for name in whole[:METRICS_SHOWN]
+        name: dg.MetadataValue.float(value) if math.isfinite(value) else dg.MetadataValue.text(str(value))
+        for name, value in ((name, metrics[name]) for name in whole[:METRICS_SHOWN])
     }
     intervals = [
         {
             "metric": name,
-            "value": metrics[name],
-            "from": metrics[f"{name}.low"],
-            "to": metrics[f"{name}.high"],
+            "value": _short(metrics[name]),
+            "from": _short(metrics[f"{name}.low"]),
+            "to": _short(metrics[f"{name}.high"]),
         }
         for name in metrics
         if {f"{name}.low", f"{name}.high"} <= bounds
     ]
-    others = [{"metric": name, "value": metrics[name]} for name in (*whole[METRICS_SHOWN:], *parts)]
+    others = [{"metric": name, "value": _short(metrics[name])} for name in (*whole[METRICS_SHOWN:], *parts)]
     for title, rows in (("intervals", intervals), ("measured on parts", others)):
         if rows:
             shown[title] = _table(rows)
     return shown
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
 
 
 def _based_on(thing: Thing, store: Store) -> dg.MetadataValue:
@@ -268,7 +273,9 @@ def _table(rows: Sequence[Mapping[str, Any]], left: int = 0) -> dg.MetadataValue
     shown = list(rows[:TABLE_ROWS_SHOWN])
     left += len(rows) - len(shown)
     if left:
-        shown.append({name: f"and {left:,} more" if name == list(rows[0])[0] else None for name in rows[0]})
+        shown.append(
+            {name: f"and {left:,} more" if name == next(iter(rows[0])) else None for name in rows[0]}
+        )
     return dg.MetadataValue.table(
         records=[dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in shown],
         schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in rows[0]]),
@@ -281,9 +288,9 @@ def _first_rows(scan: ds.Dataset) -> dg.MetadataValue:
 
 
 def _plain(value: object) -> str | int | float | bool | None:
-    if isinstance(value, float):
-        return float(f"{value:.4g}") if math.isfinite(value) else str(value)
-    return value if value is None or isinstance(value, str | int | bool) else str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def _is_mapping(wanted: Any) -> bool:
