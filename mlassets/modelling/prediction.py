@@ -26,6 +26,9 @@ def predict_rows(pipeline: Any, rows: pa.Table, task: Task) -> pa.Table:
 
     from mlassets.modelling.pipelines import as_frame, kinds_of, outputs
 
+    if not rows.num_rows:
+        # scikit-learn refuses to look at no rows; the columns are those of any row.
+        return predict_rows(pipeline, pa.Table.from_pylist([{}], schema=rows.schema), task).slice(0, 0)
     # As in training: with several threads a matrix product may differ in its last bit.
     with threadpool_limits(limits=1, user_api="blas"):
         predicted, probability = outputs(pipeline, as_frame(rows, kinds_of(pipeline)), task)
