@@ -4,13 +4,16 @@ A bundle is a zip file: `release.json` (what it is), and `segments/<number>/mode
 neither store nor catalog: `predict(bundle, table, segment)` reproduces the released predictions.
 """
 
+import html
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -113,7 +116,8 @@ def make_release(store: Store, review: Thing, spec: ProjectSpec) -> Release:
 def make_bundle(spec: ProjectSpec, models: Mapping[str, Thing]) -> bytes:
     """Return the models and what they need as one zip file; equal models give equal bytes."""
     segments = [
-        {"segment": name, "model": thing.id, "file": f"segments/{number}/{MODEL_FILE}"}
+        # Not the model's id, which no two runs share: the parameters of the release hold the ids.
+        {"segment": name, "model": thing.data_version, "file": f"segments/{number}/{MODEL_FILE}"}
         for number, (name, thing) in enumerate(sorted(models.items()))
     ]
     about = {
@@ -163,7 +167,7 @@ class UnknownSegment(MlassetsError):
 def round_trip_error(store: Store, bundle: bytes, models: Mapping[str, Thing], released: pa.Table) -> float:
     """Return the largest absolute difference between released predictions and those of the bundle.
 
-    Rows that only one side has, and labels that differ, count as an infinite difference.
+    Rows and values that only one side has, and labels that differ, count as an infinite difference.
     """
     largest = 0.0
     for segment, model in models.items():
@@ -177,9 +181,10 @@ def round_trip_error(store: Store, bundle: bytes, models: Mapping[str, Thing], r
             old, new = before[name].combine_chunks(), again[name].combine_chunks()
             if old.equals(new):
                 continue
-            if not pa.types.is_floating(old.type):
+            if not pa.types.is_floating(old.type) or old.null_count or new.null_count:
                 return float("inf")
-            largest = max(largest, pc.max(pc.abs(pc.subtract(old, new))).as_py() or 0.0)
+            differences = np.abs(old.to_numpy() - new.to_numpy())
+            largest = max(largest, float("inf") if np.isnan(differences).any() else float(differences.max()))
     return largest
 
 
@@ -189,12 +194,12 @@ def model_card(spec: ProjectSpec, review: Thing, aggregate: Thing, models: Mappi
     lines = [
         f"# {spec.project}",
         "",
-        spec.description,
+        _text(spec.description),
         "",
-        f"- target: `{spec.target.column}` ({spec.target.task})",
+        f"- target: {_text(spec.target.column)} ({spec.target.task})",
         f"- owners: {', '.join(spec.owners) or 'none named'}",
-        f"- decision: {review.parameters['decision']} by {review.parameters['decided_by']} "
-        f"({review.parameters['comment']})",
+        f"- decision: {review.parameters['decision']} by {_text(review.parameters['decided_by'])} "
+        f"({_text(review.parameters['comment'])})",
         f"- pooled test {metric}: {aggregate.metrics.get(f'test.{metric}', float('nan')):.4f} "
         f"on {aggregate.rows or 0:,} rows",
         "",
@@ -203,12 +208,17 @@ def model_card(spec: ProjectSpec, review: Thing, aggregate: Thing, models: Mappi
     ]
     for name, thing in sorted(models.items()):
         got = {end: thing.metrics.get(f"test.{metric}{end}", float("nan")) for end in ("", ".low", ".high")}
-        shown = name.replace("|", "\\|").replace("\n", " ")
         lines.append(
-            f"| {shown} | {thing.parameters['estimator']} | {thing.rows or 0:,} | {got['']:.4f} ({got['.low']:.4f} to "
-            f"{got['.high']:.4f}) | {thing.metrics.get(f'baseline.test.{metric}', float('nan')):.4f} |"
+            f"| {_text(name)} | {thing.parameters['estimator']} | {thing.rows or 0:,} | "
+            f"{got['']:.4f} ({got['.low']:.4f} to {got['.high']:.4f}) | {thing.metrics.get(f'baseline.test.{metric}', float('nan')):.4f} |"
         )
     return "\n".join([*lines, ""])
+
+
+def _text(text: str) -> str:
+    """Return what a user wrote as one line of Markdown that shows it as it is."""
+    line = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"[\\`*_\[\]|#~]", lambda found: f"\\{found[0]}", line)
 
 
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:

@@ -1,0 +1,94 @@
+import pytest
+
+from mlassets.projects import ReviewSpec
+from mlassets.releasing.review import BadDecision, check_decision, decide
+from resources.verdicts import Severity, Status, Verdict
+
+RULES = ("roc_auc >= 0.6", "no failed verdict of severity ERROR", "beats_the_baseline")
+AUTO = ReviewSpec(mode="auto", rules=RULES)
+MANUAL = ReviewSpec(mode="manual", rules=RULES)
+GOOD = {"test.roc_auc": 0.7}
+
+
+def verdict(claim: str, status: Status = "passed", severity: Severity = "ERROR") -> Verdict:
+    return Verdict(claim, status, severity, 0.1, ">= 0", 10, "found", {})
+
+
+BEATEN = [verdict("beats_the_baseline")]
+
+
+def test_rules_that_are_all_met_approve() -> None:
+    found = decide(AUTO, GOOD, BEATEN)
+    assert (found.decision, found.decided_by, found.satisfaction) == ("approve", "rules", 1)
+    assert [(rule.rule, rule.met, rule.observed) for rule in found.rules] == [
+        (RULES[0], True, 0.7),
+        (RULES[1], True, 0),
+        (RULES[2], True, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "verdicts", "unmet"),
+    [
+        ({"test.roc_auc": 0.59}, BEATEN, RULES[0]),
+        ({"test.roc_auc": float("nan")}, BEATEN, RULES[0]),
+        ({}, BEATEN, RULES[0]),
+        (GOOD, [*BEATEN, verdict("no_null_target", "failed")], RULES[1]),
+        (GOOD, [*BEATEN, verdict("no_null_target", "crashed")], RULES[1]),
+        (GOOD, [verdict("beats_the_baseline", "failed", "WARN")], RULES[2]),
+        (GOOD, [verdict("something_else")], RULES[2]),
+    ],
+)
+def test_a_rule_that_is_not_met_rejects_and_is_named(metrics, verdicts, unmet) -> None:
+    found = decide(AUTO, metrics, verdicts)
+    assert (found.decision, found.decided_by) == ("reject", "rules")
+    assert found.comment == f"not met: {unmet}"
+    assert found.satisfaction == pytest.approx(2 / 3)
+
+
+def test_a_warning_does_not_count_as_a_failed_error() -> None:
+    assert decide(AUTO, GOOD, [*BEATEN, verdict("no_outlier_rows", "failed", "WARN")]).decision == "approve"
+
+
+def test_nothing_judged_is_no_approval() -> None:
+    assert decide(AUTO, GOOD, []).decision == "reject"
+
+
+def test_a_manual_review_waits_however_good_the_model_is() -> None:
+    found = decide(MANUAL, GOOD, BEATEN)
+    assert (found.decision, found.decided_by, found.satisfaction) == ("wait", "", 1)
+
+
+@pytest.mark.parametrize("review", [AUTO, MANUAL])
+@pytest.mark.parametrize("word", ["approve", "reject"])
+def test_a_persons_decision_stands_and_the_rules_are_recorded_beside_it(review, word) -> None:
+    found = decide(review, {}, [], decision=word, reviewer="Ana", comment="why", send_back_to="")
+    assert (found.decision, found.decided_by, found.comment, found.satisfaction) == (word, "Ana", "why", 0)
+    assert found.as_parameters()["rules"][0] == {"rule": RULES[0], "met": False, "observed": None}
+
+
+def test_a_review_without_rules_is_satisfied() -> None:
+    found = decide(ReviewSpec(mode="manual", rules=()), {}, [], decision="approve", reviewer="Ana")
+    assert found.satisfaction == 1
+
+
+@pytest.mark.parametrize(
+    ("decision", "reviewer", "send_back_to", "says"),
+    [
+        ("aprove", "Ana", "", "'aprove' is no decision; write `approve` or `reject`"),
+        ("wait", "Ana", "", "'wait' is no decision"),
+        ("approve", "  ", "", "needs the name of its reviewer"),
+        ("approve", "Ana", "model", "only a rejection sends work back"),
+        ("reject", "Ana", "modell", "only to one of draw_data, model_ready, model, .*'modell'"),
+    ],
+)
+def test_a_wrong_decision_is_refused_with_what_is_right(decision, reviewer, send_back_to, says) -> None:
+    with pytest.raises(BadDecision, match=says):
+        check_decision(decision, reviewer, send_back_to)
+    with pytest.raises(BadDecision):
+        decide(AUTO, GOOD, BEATEN, decision=decision, reviewer=reviewer, send_back_to=send_back_to)
+
+
+def test_a_rejection_may_send_the_work_back_to_a_step() -> None:
+    found = decide(MANUAL, GOOD, BEATEN, decision="reject", reviewer="Ana", send_back_to="draw_data")
+    assert found.send_back_to == "draw_data"
