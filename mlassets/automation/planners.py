@@ -5,7 +5,7 @@ made from (the content of its inputs, its part of the spec, its code version) wi
 no cursor to lose, and asking twice changes nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -113,7 +113,7 @@ class _Planner:
                 expected = newest.parameters["coverage"]["expected"]
                 if expected != sorted(names):
                     aggregate = self._due(
-                        AGGREGATE, partition, "segments", f"segments are {names}, were {expected}"
+                        AGGREGATE, partition, "segments", f"segments are {names}, were {expected}", also=names
                     )
         yield aggregate
         review = self._step(REVIEW, partition, [(AGGREGATE, partition)], upstream=[aggregate])
@@ -197,12 +197,18 @@ class _Planner:
         based_on = set(newest.based_on)
         if all(thing.id in based_on for thing in read):
             return "", ""
-        seen = {thing.data_version for thing in map(self._store.get, newest.based_on)}
-        changed = [thing for thing in read if thing.data_version not in seen]
+        seen = {_content(thing) for thing in map(self._store.get, newest.based_on)}
+        changed = [thing for thing in read if _content(thing) not in seen]
         return ("input", f"{_named(changed)} has new content") if changed else ("", "")
 
     def _due(
-        self, step: str, partition: Partition, cause: Cause, reason: str, read: list[Thing] | None = None
+        self,
+        step: str,
+        partition: Partition,
+        cause: Cause,
+        reason: str,
+        read: Sequence[Thing] = (),
+        also: Sequence[str] = (),
     ) -> Decision:
         newest = self._store.latest(step, partition)
         parts = [
@@ -211,10 +217,15 @@ class _Planner:
             newest.id if newest else "",
             CODE_VERSIONS[step],
             step_hash(self._spec, step),
-            *(thing.id for thing in read or []),
+            *(thing.id for thing in read),
+            *also,
         ]
         identity = str(blake3("\n".join(parts).encode()).hexdigest()[:24])
         return Decision(step, partition, "due", reason, cause, identity)
+
+
+def _content(thing: Thing) -> tuple[str, Partition, str]:
+    return thing.step, thing.partition, thing.data_version
 
 
 def _named(things: list[Thing]) -> str:

@@ -10,14 +10,15 @@ from mlassets.automation.planners import Decision, decide
 from mlassets.projects import ProjectSpec, load_projects
 from mlassets.steps import CODE_VERSIONS, SOURCES, STEPS, step_hash
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing
+from resources.things import Draft, Partition, Store, Thing, new_id
 from resources.verdicts import Verdict
 
 SPEC = """\
 project: {project}
 sources: {{flights: "landing/flights/*", weather: "landing/weather/*"}}
 segments: [EWR, JFK]
-draw: {{sql: SELECT * FROM flights WHERE origin = $segment}}
+draw:
+  sql: SELECT * FROM flights WHERE origin = $segment
 target: {{column: late, task: binary}}
 model: {{candidates: [baseline]}}
 aggregate: {{method: weighted}}
@@ -34,7 +35,7 @@ class Made:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.settings = Settings(home=home)
-        self.settings.projects.mkdir(parents=True)
+        self.settings.projects.mkdir(parents=True, exist_ok=True)
         self.store = Store.open(self.settings)
 
     def spec(self, project: str = "late", changes: Mapping[str, str] | None = None) -> ProjectSpec:
@@ -84,7 +85,7 @@ class Made:
     def judge(self, thing: Thing, status: str = "passed", severity: str = "ERROR") -> None:
         """Record one verdict on a Thing."""
         verdict = Verdict("rows_are_right", status, severity, None, None, 1, "as found", {})  # type: ignore[arg-type]
-        self.store.record_verdicts(thing.id, f"run-{thing.id}-{status}", [verdict], None)
+        self.store.record_verdicts(thing.id, new_id(), [verdict], None)
 
     def segment_steps(
         self, segment: str, project: str = "late", reads: Iterable[str] = ("flights",), content: str = ""
