@@ -135,7 +135,7 @@ def run_until_signal(command: Sequence[str], environment: dict[str, str]) -> int
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End what is left of a process's group: runs, code servers and whatever they have started."""
-    for number, seconds in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0)):
+    for number, seconds in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 0.5)):
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             try:
