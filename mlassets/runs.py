@@ -3,6 +3,7 @@
 Every piece of work is a Dagster run of its own, in the same instance that the UI shows.
 """
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ telemetry: {enabled: false}
 nux: {enabled: false}
 concurrency:
   pools: {default_limit: 1}
+  runs: {max_concurrent_runs: %d}  # each trains with one thread and holds its data in memory
 """
 
 WORKSPACE_YAML = """\
@@ -72,7 +74,10 @@ def lay_out(settings: Settings) -> None:
         folders.append(Path(settings.landing))
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("dagster.yaml", DAGSTER_YAML), ("workspace.yaml", WORKSPACE_YAML)):
+    for name, text in (
+        ("dagster.yaml", DAGSTER_YAML % max(2, os.cpu_count() or 1)),
+        ("workspace.yaml", WORKSPACE_YAML),
+    ):
         configuration = settings.dagster_home / name
         if not configuration.exists():
             configuration.write_text(text)

@@ -20,7 +20,7 @@ from resources.things import Draft, Partition
     automation_condition=ON_NEW_SEGMENTS,
     code_version=CODE_VERSIONS[AGGREGATE],
     kinds={"pyarrow"},
-    group_name="release",
+    group_name="steps",
     tags={"step": AGGREGATE},
 )
 def aggregate(context: dg.AssetExecutionContext, model: Upstream, home: Home) -> Draft:

@@ -16,7 +16,7 @@ from resources.things import Draft, Partition
     deps=[dg.AssetDep(SOURCES, partition_mapping=dg.AllPartitionMapping())],
     code_version=CODE_VERSIONS[DRAW_DATA],
     kinds={"duckdb", "sql"},
-    group_name="modelling",
+    group_name="steps",
     tags={"step": DRAW_DATA},
 )
 def draw_data(context: dg.AssetExecutionContext, home: Home) -> Draft:

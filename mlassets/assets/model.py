@@ -20,7 +20,7 @@ from resources.things import Draft, Partition
     automation_condition=ON_NEW_INPUT,
     code_version=CODE_VERSIONS[MODEL],
     kinds={"scikitlearn", "optuna"},
-    group_name="modelling",
+    group_name="steps",
     tags={"step": MODEL},
 )
 def model(context: dg.AssetExecutionContext, model_ready: pa.Table, home: Home) -> Draft:

@@ -18,7 +18,7 @@ from resources.things import Draft
     automation_condition=ON_NEW_INPUT,
     code_version=CODE_VERSIONS[MODEL_READY],
     kinds={"pyarrow"},
-    group_name="modelling",
+    group_name="steps",
     tags={"step": MODEL_READY},
 )
 def model_ready(context: dg.AssetExecutionContext, draw_data: pa.Table, home: Home) -> Draft:

@@ -19,7 +19,7 @@ from resources.things import Draft, Thing
     automation_condition=ON_NEW_INPUT,
     code_version=CODE_VERSIONS[PUBLISH],
     kinds={"duckdb", "parquet"},
-    group_name="release",
+    group_name="steps",
     tags={"step": PUBLISH},
     output_required=False,
     pool="consumption_database",

@@ -35,7 +35,7 @@ class ReviewConfig(dg.Config):
     automation_condition=ON_NEW_INPUT,
     code_version=CODE_VERSIONS[REVIEW],
     kinds={"jinja"},
-    group_name="release",
+    group_name="steps",
     tags={"step": REVIEW},
 )
 def review(context: dg.AssetExecutionContext, config: ReviewConfig, aggregate: Thing, home: Home) -> Draft:

@@ -27,7 +27,7 @@ class SourcesConfig(dg.Config):
     io_manager_key="things",
     code_version=CODE_VERSIONS[SOURCES],
     kinds={"parquet"},
-    group_name="ingestion",
+    group_name="steps",
     tags={"step": SOURCES},
     output_required=False,
 )
