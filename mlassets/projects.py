@@ -29,6 +29,7 @@ from ruamel.yaml.reader import ReaderError
 from mlassets.modelling.metrics import CANDIDATES, DEFAULT_METRIC, METRICS
 from mlassets.quality.checks import CHECKS
 from resources.errors import MlassetsError
+from resources.query import BadDraw, tables_of
 from resources.verdicts import Limit, Severity, Verdict
 
 TaskName = Literal["binary", "multiclass", "regression"]
@@ -614,6 +615,22 @@ class ProjectSpec(_Section):
     @classmethod
     def _draw_uses_segment(cls, draw: DrawSpec, info: ValidationInfo) -> DrawSpec:
         segments: SegmentsSpec | None = info.data.get("segments")
+        try:
+            read = tables_of(draw.sql)
+        except BadDraw as error:
+            raise _WrongError((("sql",), str(error))) from None
+        sources: Mapping[str, str] = info.data.get("sources") or {}
+        unknown = sorted(name for name in read if sources and name.lower() not in sources)
+        if unknown:
+            raise _WrongError(
+                *(
+                    (
+                        ("sql",),
+                        f"reads {shown(name)}, which is no source here; {close_matches(name, sources)}",
+                    )
+                    for name in unknown
+                )
+            )
         uses = re.search(r"\$segment\b", _bare_sql(draw.sql)) is not None
         if segments and not segments.is_whole and not uses:
             raise _WrongError((("sql",), "never uses $segment, so every segment would draw the same rows"))

@@ -51,5 +51,5 @@ def step_hash(spec: ProjectSpec, step: str) -> str:
 
 def draw_reads(spec: ProjectSpec) -> list[str]:
     """Return the sources of the spec that its draw's SQL reads, sorted."""
-    read = tables_of(spec.draw.sql)
+    read = {name.lower() for name in tables_of(spec.draw.sql)}
     return sorted(name for name in spec.sources if name in read)

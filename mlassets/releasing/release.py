@@ -208,9 +208,10 @@ def model_card(spec: ProjectSpec, review: Thing, aggregate: Thing, models: Mappi
     ]
     for name, thing in sorted(models.items()):
         got = {end: thing.metrics.get(f"test.{metric}{end}", float("nan")) for end in ("", ".low", ".high")}
+        baseline = thing.metrics.get(f"baseline.test.{metric}", float("nan"))
         lines.append(
             f"| {_text(name)} | {thing.parameters['estimator']} | {thing.rows or 0:,} | "
-            f"{got['']:.4f} ({got['.low']:.4f} to {got['.high']:.4f}) | {thing.metrics.get(f'baseline.test.{metric}', float('nan')):.4f} |"
+            f"{got['']:.4f} ({got['.low']:.4f} to {got['.high']:.4f}) | {baseline:.4f} |"
         )
     return "\n".join([*lines, ""])
 
