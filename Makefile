@@ -11,7 +11,7 @@ TOOLS := $(VENV)/.tools-installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help demo test ui bench lint format wheel constraints clean
+.PHONY: help demo test ui bench lint format docs wheel constraints clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made.
@@ -44,6 +44,9 @@ lint: $(TOOLS) ## Style, types and the floors of the house.
 format: $(TOOLS) ## Put the code in order.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(RUNTIME) ## Write the generated pages of docs/.
+	$(BIN)/python docs/make_verdicts.py
 
 wheel: $(RUNTIME) ## Build the wheel into dist/.
 	rm -rf build dist

@@ -9,7 +9,7 @@ import pytest
 
 import mlassets
 from mlassets.checks.reporting import NO_VERDICT_BLOCKS
-from mlassets.definitions import defs, definitions
+from mlassets.definitions import definitions, defs
 from mlassets.steps import SOURCES, STEPS
 
 HEAVY = {"deepchecks", "duckdb", "matplotlib", "optuna", "plotly", "scipy", "sklearn", "skops"}
