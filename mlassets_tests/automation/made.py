@@ -54,7 +54,12 @@ class Made:
     def source(self, name: str, content: Mapping[str, list[Any]] | None = None) -> Thing:
         """Commit a version of a source; its origins are the segments EWR and JFK unless `content` says otherwise."""
         table = pa.table(dict(content or {"origin": ["EWR", "JFK"], "late": [0, 1]}))
-        draft = Draft(dataset=table, metrics={"rows": table.num_rows}, code_version=CODE_VERSIONS[SOURCES])
+        draft = Draft(
+            dataset=table,
+            parameters={"files": [], "quarantined": []},
+            metrics={"rows": table.num_rows},
+            code_version=CODE_VERSIONS[SOURCES],
+        )
         return self.store.commit(SOURCES, Partition.source(name), draft)
 
     def thing(

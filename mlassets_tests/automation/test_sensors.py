@@ -1,0 +1,270 @@
+"""The real sensors on real homes: what they ask for, how often, and what they leave alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from mlassets.automation.sensors import (
+    changed_spec_sensor,
+    new_data_sensor,
+    new_files_sensor,
+    sync_partitions,
+)
+from mlassets.definitions import definitions
+from mlassets.home import Home
+from mlassets.steps import CODE_VERSIONS
+from mlassets_tests.automation.made import Made
+from resources.things import Partition
+
+MORE_FLIGHTS = {"origin": ["EWR", "JFK", "EWR"], "late": [0, 1, 1]}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return Made(tmp_path)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def look(
+    sensor: dg.SensorDefinition, made: Made, instance: dg.DagsterInstance, cursor: str | None = None
+) -> dg.SensorResult:
+    """Evaluate a sensor as the daemon does, and apply what it asks for to the partitions."""
+    context = dg.build_sensor_context(
+        instance=instance,
+        cursor=cursor,
+        definitions=definitions(str(made.home)),
+        resources={"home": Home(home=str(made.home))},
+    )
+    result = sensor(context)
+    assert isinstance(result, dg.SensorResult)
+    for request in result.dynamic_partitions_requests or []:
+        if isinstance(request, dg.AddDynamicPartitionsRequest):
+            instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+        else:
+            for key in request.partition_keys:
+                instance.delete_dynamic_partition(request.partitions_def_name, key)
+    return result
+
+
+def asked(result: dg.SensorResult) -> set[tuple[str, str | None]]:
+    """First step and partition of every run that is asked for."""
+    return {((steps_of(one) or ["sources"])[0], one.partition_key) for one in result.run_requests or []}
+
+
+def steps_of(request: dg.RunRequest) -> list[str]:
+    return [key.path[-1] for key in request.asset_selection or []]
+
+
+def keys(result: dg.SensorResult) -> list[str | None]:
+    return [one.run_key for one in result.run_requests or []]
+
+
+def partitions(instance: dg.DagsterInstance) -> dict[str, set[str]]:
+    return {name: set(instance.get_dynamic_partitions(name)) for name in ("project", "segment", "source")}
+
+
+def land(made: Made, name: str, text: str) -> None:
+    path = made.home / "landing" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_landed_file_asks_for_its_source_once_it_has_settled(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec()
+    land(made, "flights/1.csv", "origin,late\nEWR,1\n")
+    first = look(new_files_sensor, made, instance)
+    assert asked(first) == set()
+    second = look(new_files_sensor, made, instance, first.cursor)
+    assert asked(second) == {("sources", "flights")}
+    third = look(new_files_sensor, made, instance, second.cursor)
+    assert keys(third) == keys(second)
+    land(made, "flights/2.csv", "origin,late\nEWR,0\n")
+    fourth = look(new_files_sensor, made, instance, third.cursor)
+    fifth = look(new_files_sensor, made, instance, fourth.cursor)
+    assert keys(fourth) == keys(second)
+    assert len(keys(fifth)) == 1
+    assert keys(fifth) != keys(second)
+
+
+def test_the_partitions_that_a_run_needs_are_asked_for_with_it(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec()
+    look(new_files_sensor, made, instance)
+    assert partitions(instance) == {
+        "project": {"late"},
+        "segment": {"EWR", "JFK"},
+        "source": {"flights", "weather"},
+    }
+    again = look(new_files_sensor, made, instance)
+    assert not again.dynamic_partitions_requests
+
+
+@pytest.mark.parametrize("sensor", [new_files_sensor, new_data_sensor, changed_spec_sensor])
+def test_partitions_follow_specs_and_data_and_no_thing_is_deleted(
+    made: Made, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+) -> None:
+    made.spec()
+    made.spec("second", {"[EWR, JFK]": "{column: origin}"})
+    made.source("flights")
+    made.all_steps()
+    things = {thing.id for thing in made.store.history()}
+    look(sensor, made, instance)
+    assert partitions(instance)["project"] == {"late", "second"}
+    made.source("flights", {"origin": ["LGA"], "late": [1]})
+    made.source("weather")
+    look(sensor, made, instance)
+    assert partitions(instance)["segment"] == {"EWR", "JFK", "LGA"}
+    (made.settings.projects / "second.yaml").unlink()
+    made.spec("late", {"[EWR, JFK]": "[EWR]", ', weather: "landing/weather/*"': ""})
+    look(sensor, made, instance)
+    assert partitions(instance) == {"project": {"late"}, "segment": {"EWR"}, "source": {"flights"}}
+    assert things <= {thing.id for thing in made.store.history()}
+    assert made.store.latest("model", Partition.segment("late", "JFK")) is not None
+    made.spec("late")
+    look(sensor, made, instance)
+    assert ("model", "late|JFK") in made.states()
+    assert partitions(instance)["segment"] == {"EWR", "JFK"}
+
+
+def test_a_broken_spec_retires_nothing_and_its_error_is_no_one_else_s(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec("late")
+    made.spec("other")
+    made.source("flights")
+    for sensor in (new_files_sensor, new_data_sensor):
+        look(sensor, made, instance)
+    before = partitions(instance)
+    (made.settings.projects / "late.yaml").write_text("project: late\ndraw: {sql: DROP TABLE flights}\n")
+    for sensor in (new_files_sensor, new_data_sensor, changed_spec_sensor):
+        result = look(sensor, made, instance)
+        assert partitions(instance) == before
+        if sensor is new_data_sensor:
+            assert asked(result) == {("draw_data", "other|EWR"), ("draw_data", "other|JFK")}
+
+
+def test_one_project_s_trouble_does_not_hold_up_the_others(made: Made, instance: dg.DagsterInstance) -> None:
+    made.spec("a-broken", {"[EWR, JFK]": "{column: orign}"})
+    made.spec("b-odd", {"[EWR, JFK]": "{column: temp, source: weather}"})
+    made.spec("late")
+    made.source("flights")
+    made.source("weather", {"temp": [[1.0]]})
+    assert asked(look(new_data_sensor, made, instance)) == {
+        ("draw_data", "late|EWR"),
+        ("draw_data", "late|JFK"),
+    }
+    assert "late" in partitions(instance)["project"]
+
+
+def test_a_changed_source_asks_for_the_draws_that_read_it_and_for_no_others(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec("late")
+    made.spec("windy", {"SELECT * FROM flights WHERE origin": "SELECT * FROM weather WHERE temp::text"})
+    made.source("flights")
+    made.source("weather", {"temp": [1.0]})
+    made.all_steps("late")
+    made.all_steps("windy", reads=["weather"])
+    assert asked(look(new_data_sensor, made, instance)) == set()
+    made.source("flights", MORE_FLIGHTS)
+    first = look(new_data_sensor, made, instance)
+    assert asked(first) == {("draw_data", "late|EWR"), ("draw_data", "late|JFK")}
+    assert keys(look(new_data_sensor, made, instance)) == keys(first)
+    assert asked(look(changed_spec_sensor, made, instance)) == set()
+    made.source("flights", {"origin": ["EWR"], "late": [0]})
+    assert not set(keys(look(new_data_sensor, made, instance))) & set(keys(first))
+
+
+def test_a_changed_spec_asks_for_the_step_that_it_concerns(made: Made, instance: dg.DagsterInstance) -> None:
+    made.source("flights")
+    for project in ("late", "other"):
+        made.spec(project)
+        made.all_steps(project)
+    made.spec("late", {"mode: auto": "mode: manual"})
+    assert asked(look(changed_spec_sensor, made, instance)) == {("review", "late")}
+    made.spec("late", {"[baseline]": "[baseline, linear]"})
+    assert asked(look(changed_spec_sensor, made, instance)) == {("model", "late|EWR"), ("model", "late|JFK")}
+    made.spec("late", {"SELECT *": "SELECT late"})
+    assert asked(look(changed_spec_sensor, made, instance)) == set()
+    assert asked(look(new_data_sensor, made, instance)) == {
+        ("draw_data", "late|EWR"),
+        ("draw_data", "late|JFK"),
+    }
+
+
+def test_changed_code_and_changed_segments_ask_for_their_step(
+    made: Made, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.spec()
+    made.source("flights")
+    made.all_steps()
+    made.spec("late", {"[EWR, JFK]": "[EWR]"})
+    assert asked(look(changed_spec_sensor, made, instance)) == {("aggregate", "late")}
+    made.spec()
+    monkeypatch.setitem(CODE_VERSIONS, "model_ready", "next")
+    assert asked(look(changed_spec_sensor, made, instance)) == {
+        ("model_ready", "late|EWR"),
+        ("model_ready", "late|JFK"),
+    }
+
+
+def test_what_a_sensor_asks_for_are_runs_that_dagster_accepts(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    odd = ["a|b", "...", "é 'x'", "x" * 300, "../up"]
+    made.spec("late", {"[EWR, JFK]": "{column: origin}"})
+    made.source("flights", {"origin": odd, "late": [0, 1, 0, 1, 0]})
+    home = definitions(str(made.home))
+    result = look(new_data_sensor, made, instance)
+    wanted = {Partition.segment("late", name).key for name in odd}
+    assert {key for _, key in asked(result)} == wanted
+    draw = home.resolve_assets_def("draw_data").partitions_def
+    assert draw is not None
+    assert wanted <= set(draw.get_partition_keys(dynamic_partitions_store=instance))
+    assert len(set(keys(result))) == len(odd)
+    for request in result.run_requests or []:
+        job = home.resolve_job_def(request.job_name or "")
+        assert set(request.asset_selection or []) <= set(job.asset_layer.selected_asset_keys)
+
+
+def test_a_first_draw_runs_with_what_follows_and_a_later_one_alone_as_it_may_be_the_same(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec()
+    made.source("flights")
+    first = look(new_data_sensor, made, instance).run_requests or []
+    assert [steps_of(one) for one in first] == [["draw_data", "model_ready", "model"]] * 2
+    made.all_steps()
+    made.source("flights", MORE_FLIGHTS)
+    later = look(new_data_sensor, made, instance).run_requests or []
+    assert [steps_of(one) for one in later] == [["draw_data"]] * 2
+    assert {one.tags["mlassets/reason"] for one in later} == {"flights has new content"}
+
+
+def test_partitions_can_be_brought_in_step_at_once(made: Made, instance: dg.DagsterInstance) -> None:
+    home = Home(home=str(made.home))
+    made.spec()
+    sync_partitions(instance, home)
+    assert partitions(instance)["segment"] == {"EWR", "JFK"}
+    (made.settings.projects / "late.yaml").unlink()
+    assert sync_partitions(instance, home).retired["segment"] == ["EWR", "JFK"]
+    assert partitions(instance) == {"project": set(), "segment": set(), "source": set()}
+    assert not sync_partitions(instance, home)
+
+
+def test_a_home_without_projects_asks_for_nothing(made: Made, instance: dg.DagsterInstance) -> None:
+    for sensor in (new_files_sensor, new_data_sensor, changed_spec_sensor):
+        result: Any = look(sensor, made, instance)
+        assert not result.run_requests
+        assert not result.dynamic_partitions_requests
