@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 from mlassets.quality.judging import DoesNotApply, Observation
 from resources.roles import ROW_KEY, SPLIT, features_of, target_of
 
+# From this many rows on, a target with one value is no chance but a mistake. Training asks for as many.
+FEWEST_ROWS = 50
+
 Range = tuple[float | None, float | None]
 
 
@@ -94,6 +97,12 @@ class DrawRows:
         self._need_rows()
         column = self._rows.sql(self._target)
         distinct, known = self._rows.ask(f"SELECT count(DISTINCT {column}), count({column}) FROM rows")
+        if distinct == 1 and known < FEWEST_ROWS:
+            raise DoesNotApply(
+                f"`{self._target}` takes one value in {known:,} rows, too few to tell (fewer than {FEWEST_ROWS}); "
+                "the model will be the baseline",
+                self.n,
+            )
         return Observation(
             distinct, self.n, f"`{self._target}` takes {distinct:,} values in {known:,} rows that know it."
         )

@@ -64,6 +64,18 @@ def test_a_target_without_two_values_blocks(target: pa.Array) -> None:
     assert not [v for v in verdicts.values() if v.status == "crashed"]
 
 
+@pytest.mark.parametrize("rows", [1, 12])
+def test_one_target_value_in_a_few_rows_is_left_to_the_baseline(rows: int) -> None:
+    table = draw("binary", 300).slice(0, rows)
+    ones = pa.array([1] * rows)
+    table = table.set_column(table.column_names.index("target"), "target", ones)
+    verdict = judged_draw(table)["target_takes_several_values"]
+    assert verdict.status == "not_applicable"
+    assert "the model will be the baseline" in verdict.message
+    nothing = table.set_column(table.column_names.index("target"), "target", pa.nulls(rows, pa.int64()))
+    assert judged_draw(nothing)["target_takes_several_values"].blocks
+
+
 def test_a_draw_without_its_target_is_refused_by_name() -> None:
     with pytest.raises(NotJudgeable, match="no target column `late`"):
         judge_draw(draw("binary", 20), target="late", task="binary", limits={})
