@@ -21,12 +21,13 @@ DIMENSIONS: Mapping[str, dg.DynamicPartitionsDefinition] = {
 }
 
 # A job of Dagster's holds assets of one partitioning, and a sensor may ask for runs of several jobs.
+source_job = dg.define_asset_job("landed_files", dg.AssetSelection.assets(SOURCES))
 segment_job = dg.define_asset_job("segment_steps", dg.AssetSelection.assets(*SEGMENT_STEPS))
 project_job = dg.define_asset_job("project_steps", dg.AssetSelection.assets(*PROJECT_STEPS))
 
 
 @dg.sensor(
-    target=dg.AssetSelection.assets(SOURCES),
+    job=source_job,
     minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Files landed: asks for their sources, once for the same content.",
