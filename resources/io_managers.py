@@ -90,7 +90,8 @@ class ThingIOManager(dg.ConfigurableIOManager):
         * `pyarrow.Table`: the dataset, or the columns named in the input's metadata under `columns`;
         * `pyarrow.dataset.Dataset`: the dataset, lazily;
         * `pandas.DataFrame`: the dataset;
-        * `Upstream` (or any mapping): the Things of several partitions.
+        * `Upstream`: the Things of several partitions, of which those that are looked up count as read;
+        * `dict` or `Mapping`: the same, and all of them count as read.
 
     Attributes:
         home: Folder of the deployment; `MLASSETS_HOME`, or `.mlassets`, where it is empty.
@@ -122,7 +123,9 @@ class ThingIOManager(dg.ConfigurableIOManager):
         }
         wanted = context.dagster_type.typing_type
         if len(found) > 1 or _is_mapping(wanted):
-            return Upstream({key: thing for key, thing in found.items() if thing is not None}, on_read)
+            upstream = Upstream({key: thing for key, thing in found.items() if thing is not None}, on_read)
+            # Dagster accepts nothing but a dict where any mapping is asked for.
+            return upstream if wanted is Upstream or not _is_mapping(wanted) else dict(upstream)
         ((key, thing),) = found.items()
         if thing is None:
             raise MissingThing(f"{key} has no {step} yet. Materialize {step} for this partition first.")

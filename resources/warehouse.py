@@ -13,7 +13,7 @@ from uuid import uuid4
 import dagster as dg
 
 from resources.io_managers import ThingIOManager, settings_of
-from resources.things import Draft, Store
+from resources.things import Draft, Store, Thing
 
 
 class ReleaseIOManager(ThingIOManager):
@@ -37,19 +37,26 @@ def rebuild_consumption(store: Store, database: Path, step: str) -> list[str]:
 
     database.parent.mkdir(parents=True, exist_ok=True)
     fresh = database.with_name(f".{database.name}.{uuid4().hex}")
-    tables = []
-    try:
-        with DuckDBResource(database=str(fresh)).get_connection() as connection:
-            for partition, thing in sorted(store.latest_of(step).items(), key=lambda one: one[0].key):
-                name = table_name(partition["project"])
-                connection.register("released", thing.scan())
-                connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM released')  # noqa: S608 - a slug
-                connection.unregister("released")
-                tables.append(name)
-        os.replace(fresh, database)  # noqa: PTH105 - the atomic replacement is the point
-    finally:
-        fresh.unlink(missing_ok=True)
-    return tables
+    while True:
+        releases = _newest(store, step)
+        try:
+            with DuckDBResource(database=str(fresh)).get_connection() as connection:
+                for name, thing in releases.items():
+                    connection.register("released", thing.scan())
+                    connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM released')  # noqa: S608 - a slug
+                    connection.unregister("released")
+            os.replace(fresh, database)  # noqa: PTH105 - the atomic replacement is the point
+        finally:
+            fresh.unlink(missing_ok=True)
+        # Another process may have released in the meantime, and its newer database may be the one just replaced.
+        if _newest(store, step) == releases:
+            return list(releases)
+
+
+def _newest(store: Store, step: str) -> dict[str, Thing]:
+    """Return the newest release of every project by the name of its table, sorted."""
+    newest = {table_name(partition["project"]): thing for partition, thing in store.latest_of(step).items()}
+    return dict(sorted(newest.items()))
 
 
 def table_name(project: str) -> str:

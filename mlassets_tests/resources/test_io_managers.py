@@ -1,0 +1,355 @@
+"""Drafts go in and Things come out, in the form that the reader's annotation asks for."""
+
+import base64
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from resources.io_managers import MissingThing, ThingIOManager, Upstream, WrongOutput, to_partition
+from resources.settings import Settings
+from resources.things import Draft, Partition, Store, Thing
+
+TABLE = pa.table({"k": ["a", "b", None], "v": [1, 2, 3]})
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+days = dg.StaticPartitionsDefinition(["1", "2", "3"])
+EWR, JFK = Partition.segment("late", "EWR"), Partition.segment("late", "JFK")
+by_segment = dg.MultiPartitionsDefinition(
+    {
+        "project": dg.StaticPartitionsDefinition(["late", "other"]),
+        "segment": dg.StaticPartitionsDefinition(["EWR", "JFK"]),
+    }
+)
+by_project = dg.StaticPartitionsDefinition(["late", "other"])
+of_project = dg.MultiToSingleDimensionPartitionMapping("project")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(Settings(home=tmp_path))
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+@pytest.fixture
+def run(tmp_path: Path, instance: dg.DagsterInstance) -> Callable[..., dg.ExecuteInProcessResult]:
+    """Materialize assets with the manager under `io_manager`, and another one for the same home under `second`."""
+
+    def materialize(
+        *assets: Any, partition_key: str | None = None, **options: Any
+    ) -> dg.ExecuteInProcessResult:
+        managers = {
+            "io_manager": ThingIOManager(home=str(tmp_path)),
+            "second": ThingIOManager(home=str(tmp_path)),
+        }
+        return dg.materialize(
+            list(assets), partition_key=partition_key, instance=instance, resources=managers, **options
+        )
+
+    return materialize
+
+
+@dg.asset(partitions_def=by_segment)
+def model(context: dg.AssetExecutionContext) -> Draft:
+    return Draft(dataset=TABLE, metrics={"rows": 3}, labels={"of": context.partition_key})
+
+
+Run = Callable[..., dg.ExecuteInProcessResult]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "read"),
+    [
+        (pa.Table, lambda given: given.equals(TABLE)),
+        (ds.Dataset, lambda given: given.to_table().equals(TABLE)),
+        (pd.DataFrame, lambda given: given.equals(TABLE.to_pandas())),
+        (Thing, lambda given: given.table().equals(TABLE)),
+        (None, lambda given: given.table().equals(TABLE)),
+    ],
+)
+def test_an_input_comes_in_the_form_of_its_annotation(
+    run: Run, store: Store, wanted: type | None, read: Callable[[Any], bool]
+) -> None:
+    got: list[Any] = []
+
+    def body(model) -> Draft:  # type: ignore[no-untyped-def]
+        got.append(model)
+        return Draft()
+
+    body.__annotations__ |= {} if wanted is None else {"model": wanted}
+    reader = dg.asset(name="reader", partitions_def=by_segment)(body)
+    run(model, reader, partition_key="late|EWR")
+    (given,) = got
+    assert wanted is None or isinstance(given, wanted)
+    assert read(given)
+    assert store.require("reader", EWR).based_on == (store.require("model", EWR).id,)
+
+
+@pytest.mark.parametrize("wanted", [pa.Table, pd.DataFrame])
+def test_only_the_columns_that_the_input_names_are_read(run: Run, wanted: type) -> None:
+    got: list[Any] = []
+
+    def body(model) -> Draft:  # type: ignore[no-untyped-def]
+        got.append(model)
+        return Draft()
+
+    body.__annotations__["model"] = wanted
+    reader = dg.asset(partitions_def=by_segment, ins={"model": dg.AssetIn(metadata={"columns": ["v"]})})(body)
+    run(model, reader, partition_key="late|EWR")
+    assert (got[0].column_names if wanted is pa.Table else list(got[0].columns)) == ["v"]
+
+
+def test_a_partition_of_many_reads_only_those_it_maps_to_and_that_exist(run: Run, store: Store) -> None:
+    seen: dict[str, Any] = {}
+
+    @dg.asset(partitions_def=by_project, ins={"model": dg.AssetIn(partition_mapping=of_project)})
+    def aggregate(model: Upstream) -> Draft:
+        seen["keys"], seen["absent"] = list(model), "late|LGA" in model
+        seen["table"] = model["late|EWR"].table()
+        return Draft()
+
+    run(model, partition_key="late|EWR")
+    run(model, partition_key="late|JFK")
+    run(model, partition_key="other|EWR")
+    run(model, aggregate, partition_key="late", selection=[aggregate])
+    assert (seen["keys"], seen["absent"]) == (["late|EWR", "late|JFK"], False)
+    assert seen["table"].equals(TABLE)
+    assert store.require("aggregate", Partition.project("late")).based_on == (store.require("model", EWR).id,)
+
+
+@pytest.mark.parametrize("wanted", [Upstream, Mapping[str, Thing], dict[str, Thing]])
+def test_a_mapping_is_handed_over_also_where_there_is_but_one_or_none(
+    run: Run, store: Store, wanted: Any
+) -> None:
+    got: list[Any] = []
+
+    def body(model) -> Draft:  # type: ignore[no-untyped-def]
+        got.append(dict(model))
+        return Draft()
+
+    body.__annotations__["model"] = wanted
+    reader = dg.asset(
+        name="reader", partitions_def=by_project, ins={"model": dg.AssetIn(partition_mapping=of_project)}
+    )(body)
+    run(model, reader, partition_key="late", selection=[reader])
+    run(model, partition_key="late|JFK")
+    run(model, reader, partition_key="late", selection=[reader])
+    assert [list(one) for one in got] == [[], ["late|JFK"]]
+    newest = store.require("reader", Partition.project("late"))
+    assert newest.based_on == (store.require("model", JFK).id,)
+
+
+def test_a_missing_upstream_is_named_with_what_to_do(run: Run, store: Store) -> None:
+    @dg.asset(partitions_def=by_segment)
+    def reader(model: pa.Table) -> Draft:
+        return Draft()
+
+    with pytest.raises(
+        MissingThing, match=r"late\|EWR has no model yet. Materialize model for this partition first"
+    ):
+        run(model, reader, partition_key="late|EWR", selection=[reader])
+    assert store.latest("reader", EWR) is None
+
+
+def test_a_run_for_several_partitions_commits_each_of_them_by_itself(run: Run, store: Store) -> None:
+    single = dg.BackfillPolicy.single_run()
+
+    @dg.asset(partitions_def=days, backfill_policy=single)
+    def drawn(context: dg.AssetExecutionContext) -> dict[str, Draft]:
+        return {key: Draft(dataset=pa.table({"day": [key]})) for key in context.partition_keys}
+
+    @dg.asset(partitions_def=days, backfill_policy=single)
+    def counted(context: dg.AssetExecutionContext, drawn: Upstream) -> dict[str, Draft]:
+        return {key: Draft(metrics={"rows": drawn[key].rows}) for key in context.partition_keys}
+
+    tags = {"dagster/asset_partition_range_start": "1", "dagster/asset_partition_range_end": "3"}
+    result = run(drawn, counted, tags=tags)
+    assert result.success
+    partitions = [to_partition(key, days) for key in days.get_partition_keys()]
+    things = [store.require("drawn", partition) for partition in partitions]
+    assert [thing.table().to_pylist() for thing in things] == [[{"day": key}] for key in ("1", "2", "3")]
+    assert len({thing.data_version for thing in things}) == len({thing.folder for thing in things}) == 3
+    assert {thing.run_id for thing in things} == {result.run_id}
+    for partition in partitions:
+        assert set(store.require("counted", partition).based_on) == {thing.id for thing in things}
+    materialized = [event.partition for event in result.get_asset_materialization_events()]
+    assert sorted(str(key) for key in materialized) == ["1", "1", "2", "2", "3", "3"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "name"),
+    [
+        (TABLE, "Table"),
+        (None, "NoneType"),
+        ({"late|JFK": Draft()}, "dict"),
+        ({}, "dict"),
+        ({"late|EWR": Draft(), "late|JFK": Draft()}, "dict"),
+    ],
+)
+def test_what_is_no_draft_for_exactly_this_partition_is_refused(
+    run: Run, store: Store, returned: Any, name: str
+) -> None:
+    @dg.asset(partitions_def=by_segment)
+    def step() -> Any:
+        return returned
+
+    with pytest.raises(WrongOutput, match=rf"The step `step` returned {name} for 1 partition"):
+        run(step, partition_key="late|EWR")
+    assert store.history("step") == []
+
+
+def test_one_draft_for_several_partitions_is_refused(run: Run, store: Store) -> None:
+    @dg.asset(partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run())
+    def step() -> Draft:
+        return Draft()
+
+    tags = {"dagster/asset_partition_range_start": "1", "dagster/asset_partition_range_end": "2"}
+    with pytest.raises(WrongOutput, match=r"returned Draft for 2 partition"):
+        run(step, tags=tags)
+    assert store.history("step") == []
+
+
+def test_lineage_crosses_managers_and_holds_what_the_step_read_by_itself(
+    run: Run, store: Store, tmp_path: Path
+) -> None:
+    flights = store.commit("sources", Partition.source("flights"), Draft(dataset=TABLE))
+
+    @dg.asset(partitions_def=by_segment)
+    def first() -> Draft:
+        return Draft(dataset=TABLE)
+
+    @dg.asset(partitions_def=by_segment, io_manager_key="second")
+    def other() -> Draft:
+        return Draft(dataset=TABLE)
+
+    @dg.asset(partitions_def=by_segment, io_manager_key="second")
+    def reader(first: pa.Table, other: Thing) -> Draft:
+        return Draft(based_on=[flights.id])
+
+    run(first, other, reader, partition_key="late|EWR")
+    thing = store.require("reader", EWR)
+    assert set(thing.based_on) == {
+        flights.id,
+        store.require("first", EWR).id,
+        store.require("other", EWR).id,
+    }
+    assert store.require("first", EWR).based_on == ()
+
+
+def test_a_failed_step_leaves_no_lineage_to_the_next_run(run: Run, store: Store) -> None:
+    fails = [True, False]
+
+    @dg.asset(partitions_def=by_segment)
+    def reader(model: pa.Table) -> Draft:
+        if fails.pop(0):
+            raise ValueError("no")
+        return Draft()
+
+    assert not run(model, reader, partition_key="late|EWR", raise_on_error=False).success
+    run(model, reader, partition_key="late|EWR")
+    assert store.require("reader", EWR).based_on == (store.require("model", EWR).id,)
+    assert len(store.history("reader")) == 1
+
+
+def test_dagster_s_data_version_is_that_of_the_content(
+    run: Run, store: Store, instance: dg.DagsterInstance
+) -> None:
+    content = ["a", "a", "b"]
+
+    @dg.asset(partitions_def=by_segment)
+    def step() -> Draft:
+        return Draft(dataset=pa.table({"k": [content.pop(0)]}))
+
+    versions = []
+    for _ in range(3):
+        (event,) = run(step, partition_key="late|EWR").get_asset_materialization_events()
+        tags = event.materialization.tags or {}
+        versions.append(tags["dagster/data_version"])
+        assert versions[-1] == store.require("step", EWR).data_version
+    assert versions[0] == versions[1] != versions[2]
+
+
+def test_the_metadata_are_what_a_person_wants_to_see(run: Run, store: Store) -> None:
+    @dg.asset(partitions_def=by_segment)
+    def step() -> Draft:
+        return Draft(
+            dataset=pa.table({"k": ["a", None], "t": pa.array([0, 1], pa.timestamp("us"))}),
+            parameters={"seed": 3},
+            metrics={
+                **{f"train.m{number}": float(number) for number in range(60)},
+                "test.auc": 0.5,
+                "test.auc.low": 0.4,
+                "test.auc.high": 0.6,
+                "test.bad": float("nan"),
+                "slice.carrier=AA.auc": 0.25,
+            },
+            artifacts={"curve.png": PNG, "model.skops": b"x", **{f"{n}.png": PNG for n in range(9)}},
+        )
+
+    (event,) = run(step, partition_key="late|EWR").get_asset_materialization_events()
+    metadata = event.materialization.metadata
+    thing = store.require("step", EWR)
+    assert metadata["thing"].value == thing.id
+    assert metadata["dagster/row_count"].value == 2
+    assert metadata["test.auc"] == dg.FloatMetadataValue(0.5)
+    assert metadata["test.bad"].value == "nan"
+    assert metadata["parameters"].value == {"seed": 3}
+    (interval,) = metadata["intervals"].records  # type: ignore[union-attr]
+    assert interval.data == {"metric": "test.auc", "value": 0.5, "from": 0.4, "to": 0.6}
+    assert "slice.carrier=AA.auc" not in metadata
+    assert len(metadata) < 70
+    columns = metadata["dagster/column_schema"].value.columns  # type: ignore[union-attr]
+    assert [(one.name, one.type) for one in columns] == [("k", "string"), ("t", "timestamp[us]")]
+    pictures = [value for value in metadata.values() if "data:image/png;base64" in str(value.value)]
+    assert 1 <= len(pictures) <= 4
+    assert base64.b64encode(PNG).decode() in str(pictures[0].value)
+
+
+@pytest.mark.parametrize(
+    "draft", [Draft(), Draft(dataset=TABLE.slice(0, 0)), Draft(artifacts={"a.txt": b""})]
+)
+def test_a_thing_without_rows_has_metadata_too(run: Run, draft: Draft) -> None:
+    @dg.asset(partitions_def=by_segment)
+    def step() -> Draft:
+        return draft
+
+    (event,) = run(step, partition_key="late|EWR").get_asset_materialization_events()
+    assert "thing" in event.materialization.metadata
+
+
+def test_a_thing_knows_its_run_and_when_it_started(run: Run, store: Store) -> None:
+    @dg.asset(partitions_def=by_segment)
+    def reader(model: pa.Table) -> Draft:
+        return Draft()
+
+    result = run(model, reader, partition_key="late|EWR")
+    thing = store.require("reader", EWR)
+    assert thing.run_id == result.run_id
+    assert thing.provenance["started_at"] <= thing.provenance["ended_at"]
+
+
+@pytest.mark.parametrize(
+    ("key", "definition", "partition"),
+    [
+        ("late|EWR", by_segment, EWR),
+        ("late", dg.DynamicPartitionsDefinition(name="project"), Partition.project("late")),
+        ("flights", dg.DynamicPartitionsDefinition(name="source"), Partition.source("flights")),
+        ("1", days, Partition({"partition": "1"})),
+        ("late|a%7Cb", by_segment, Partition.segment("late", "a|b")),
+    ],
+)
+def test_a_key_of_any_definition_is_a_partition_with_its_dimensions(
+    key: str, definition: dg.PartitionsDefinition, partition: Partition
+) -> None:
+    assert to_partition(key, definition) == partition
