@@ -155,7 +155,8 @@ def settled(
 def fingerprint(filesystem: pafs.FileSystem, path: str) -> str:
     """Return the BLAKE3 hash of a file's bytes, in hexadecimal: equal bytes landed again are nothing new."""
     hasher = blake3()
-    with filesystem.open_input_stream(path) as stream:
+    # Without this, Arrow would unpack a .gz as it reads, and raise where one is cut short.
+    with filesystem.open_input_stream(path, compression=None) as stream:
         while chunk := stream.read(_CHUNK):
             hasher.update(chunk)
     return str(hasher.hexdigest())

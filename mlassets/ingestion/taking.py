@@ -388,6 +388,9 @@ def _local(zone: Zone, file: LandedFile, folder: Path) -> Path:
     if isinstance(zone.filesystem, pafs.LocalFileSystem):
         return Path(zone.path(file))
     fetched = folder / "landed"
-    with zone.filesystem.open_input_stream(zone.path(file)) as stream, fetched.open("wb") as target:
+    with (
+        zone.filesystem.open_input_stream(zone.path(file), compression=None) as stream,
+        fetched.open("wb") as target,
+    ):
         shutil.copyfileobj(stream, target)
     return fetched

@@ -1,8 +1,10 @@
+import gzip
 import os
 from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -178,3 +180,14 @@ def test_notes_stay_in_their_folder_and_apart(one: str, other: str) -> None:
 
 def test_reading_notes_of_a_home_without_any_gives_none(tmp_path: Path) -> None:
     assert read_notes(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "content", [gzip.compress(b"a,b\n1,2\n" * 500), gzip.compress(b"a,b\n1,2\n" * 500)[:-9]]
+)
+def test_a_gzip_file_counts_by_its_own_bytes_even_where_it_is_cut_short(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "flights.csv.gz"
+    path.write_bytes(content)
+    assert fingerprint(LOCAL, str(path)) == blake3(content).hexdigest()
