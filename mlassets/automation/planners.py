@@ -74,9 +74,11 @@ def decide(specs: Mapping[str, ProjectSpec], store: Store) -> Iterator[Decision]
             )
             continue
         planner = _Planner(spec, store)
+        below: list[Decision] = []
         for name in names:
-            yield from planner.segment(Partition.segment(spec.project, name))
-        yield from planner.project(Partition.project(spec.project), names)
+            below += planner.segment(Partition.segment(spec.project, name))
+        yield from below
+        yield from planner.project(Partition.project(spec.project), names, below)
 
 
 def run_together(decision: Decision) -> tuple[str, ...]:
@@ -101,11 +103,18 @@ class _Planner:
         yield ready
         yield self._step(MODEL, partition, [(MODEL_READY, partition)], upstream=[ready])
 
-    def project(self, partition: Partition, names: list[str]) -> Iterator[Decision]:
+    def project(
+        self, partition: Partition, names: list[str], below: Sequence[Decision]
+    ) -> Iterator[Decision]:
+        # What was made under another spec or by other code must not be released under this one.
+        outdated = [one for one in below if one.state == "due" and one.cause in ("spec", "code")]
         inputs = [(MODEL, Partition.segment(self._spec.project, name)) for name in names]
         made = [key for key in inputs if self._store.latest(*key) is not None]
         if not made:
             aggregate = Decision(AGGREGATE, partition, "waiting", "no segment has a model yet")
+        elif outdated:
+            work = f"{outdated[0].step} of {outdated[0].partition.key}"
+            aggregate = Decision(AGGREGATE, partition, "waiting", f"waits for {work}: {outdated[0].reason}")
         else:
             aggregate = self._step(AGGREGATE, partition, made)
             newest = self._store.latest(AGGREGATE, partition)
