@@ -136,6 +136,8 @@ def run(
             if step is not None:
                 outcomes += runner.run_step(step, specs, segment)
             else:
+                if segment is not None:
+                    runner.require_segment(specs, segment)
                 outcomes += runner.run_due(
                     [spec.project for spec in specs], None if segment is None else [segment]
                 )
@@ -328,7 +330,7 @@ def showing_progress(
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         current: list[Any] = []
 
         def on_start(steps: tuple[str, ...], partition: str, reason: str) -> None:

@@ -17,7 +17,7 @@ from mlassets.automation.planners import Decision, decide, run_together
 from mlassets.automation.sensors import sync_partitions
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
-from mlassets.projects import ProjectSpec
+from mlassets.projects import ProjectSpec, close_matches
 from mlassets.segments import segments_of
 from mlassets.steps import PROJECT_STEPS, SOURCES
 from resources.errors import MlassetsError
@@ -151,6 +151,17 @@ class Runner:
             ran |= {(step, work.partition.key) for step in steps}
             outcomes.append(self.run(steps, work.partition.key, work.reason))
         return outcomes
+
+    def require_segment(self, specs: Sequence[ProjectSpec], segment: str) -> None:
+        """Refuse a segment that none of the projects has.
+
+        Raises:
+            UnknownPartition: If so; it names the segments that come near.
+        """
+        known = [name for spec in specs for name in segments_of(spec, self._home.store) or []]
+        if segment not in known:
+            hint = close_matches(segment, dict.fromkeys(known))
+            raise UnknownPartition(f"no chosen project has the segment {segment!r}; {hint}")
 
     def run_step(self, step: str, specs: Sequence[ProjectSpec], segment: str | None) -> list[Outcome]:
         """Run one step of the given projects, due or not.
