@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -56,6 +57,12 @@ def render_report(
     script = _plotly() if figures else ""
     page = _Page(room - len(script.encode()))
     entries = [page.entry(verdict, displays.get(verdict.claim, ())) for verdict in verdicts]
+    seen: Counter[str] = Counter()
+    for entry in entries:
+        # One page may judge several Things, and so hold one claim several times.
+        claim = entry["verdict"].claim
+        seen[claim] += 1
+        entry["anchor"] = claim if seen[claim] == 1 else f"{claim}_{seen[claim]}"
     shown = [page.item(Picture(name, png)) for name, png in (pictures or {}).items()]
     draw = _template("draw.js") if figures else ""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)

@@ -114,6 +114,17 @@ def verdicts_below(store: Store, aggregate: Thing) -> list[tuple[Thing, Verdict]
     return [(thing, verdict) for thing in map(store.get, ids) for verdict in store.verdicts(thing.id)]
 
 
+def _measured(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return the metrics on the test split, each with its interval."""
+    rows = []
+    for name, value in metrics.items():
+        if name.startswith("test.") and not name.endswith((".low", ".high")):
+            low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
+            interval = "" if low is None or high is None else f" ({low:.4g} to {high:.4g})"
+            rows.append((name, f"{value:.4g}{interval}"))
+    return rows
+
+
 def evidence_page(
     project: str, aggregate: Thing, below: Sequence[tuple[Thing, Verdict]], decision: Decision
 ) -> bytes:
@@ -130,7 +141,7 @@ def evidence_page(
     for rule in decision.rules:
         seen = "" if rule.observed is None else f" ({rule.observed:.4g})"
         rows.append((f"Rule: {rule.rule}", f"{'met' if rule.met else 'not met'}{seen}"))
-    rows += [(name, f"{value:.4g}") for name, value in aggregate.metrics.items() if name.startswith("test.")]
+    rows += _measured(aggregate.metrics)
     verdicts = [
         Verdict(**{**vars(verdict), "message": f"{thing.step} of {thing.partition.key}: {verdict.message}"})
         for thing, verdict in below

@@ -100,6 +100,14 @@ def test_verdicts_alone_are_reported_blocking_ones_first() -> None:
     assert "curve &lt;b&gt;" in text
 
 
+def test_a_claim_that_occurs_twice_has_two_places_to_go_to() -> None:
+    verdicts = [segments_are_covered(["a", "b"], ["a"]), segments_are_covered(["a"], ["a"])]
+    text = render_report(verdicts, title="review").decode()
+    anchors = re.findall(r'href="#(\w+)"', text)
+    assert anchors == ["segments_are_covered", "segments_are_covered_2"]
+    assert [text.count(f'id="{anchor}"') for anchor in anchors] == [1, 1]
+
+
 def test_a_figure_cannot_end_the_element_that_holds_it() -> None:
     verdict = Verdict(
         "c", "failed", "WARN", 1.0, "<= 0", 1, "m", {"column": HOSTILE, "shares": {HOSTILE: 0.5}}
