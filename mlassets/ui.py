@@ -246,6 +246,8 @@ def report_server(store: Store, host: str, port: int) -> Iterator[None]:
 
 
 def _in_url(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - chosen by whoever serves others than this machine
+        return socket.gethostname()
     return f"[{host}]" if ":" in host else host
 
 
