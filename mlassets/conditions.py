@@ -16,6 +16,9 @@ _MODELLING_STEPS_BELOW_AGGREGATE = 3
 _blocked = _AC.any_deps_match(_AC.any_checks_match(_AC.check_failed(), blocking_only=True)).with_label(
     "blocked by a verdict"
 )
+_being_judged = _AC.any_deps_match(_AC.any_checks_match(_AC.in_progress(), blocking_only=True)).with_label(
+    "verdicts on an input are underway"
+)
 _input_changed = _AC.any_deps_match(_AC.data_version_changed() | _AC.will_be_requested()).with_label(
     "an input changed"
 )
@@ -33,6 +36,7 @@ ON_NEW_INPUT: _Condition = (
     (_AC.newly_missing() | _input_changed).since_last_handled()
     & ~_AC.any_deps_match(_AC.missing() & ~_AC.will_be_requested())
     & ~_work_underway(1)
+    & ~_being_judged
     & ~_blocked
     & ~_AC.in_progress()
 ).with_label("on_new_input")
@@ -43,6 +47,7 @@ ON_NEW_SEGMENTS: _Condition = (
     & _AC.any_deps_match(~_AC.missing())
     & ~_AC.any_deps_match(_AC.will_be_requested())
     & ~_work_underway(_MODELLING_STEPS_BELOW_AGGREGATE)
+    & ~_being_judged
     & ~_blocked
     & ~_AC.in_progress()
 ).with_label("on_new_segments")
