@@ -274,8 +274,8 @@ def test_the_mistakes_of_the_page_are_told_as_shown(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small home with a release."""
-    home = small_homes.new_home(tmp_path_factory.mktemp("home"))
+    """A home of one small segment, with a release."""
+    home = small_homes.new_home(tmp_path_factory.mktemp("home"), small_homes.departures(["EWR"]))
     assert {outcome.state for outcome in small_homes.run_all(home)} == {"done"}
     return home
 
