@@ -6,6 +6,8 @@ never fires `aggregate` unless the whole cross product of projects and segments 
 what exists. And it does not look at blocking checks.
 """
 
+from typing import cast
+
 import dagster as dg
 
 _AC = dg.AutomationCondition
@@ -16,8 +18,10 @@ _MODELLING_STEPS_BELOW_AGGREGATE = 3
 _blocked = _AC.any_deps_match(_AC.any_checks_match(_AC.check_failed(), blocking_only=True)).with_label(
     "blocked by a verdict"
 )
-_being_judged = _AC.any_deps_match(_AC.any_checks_match(_AC.in_progress(), blocking_only=True)).with_label(
-    "verdicts on an input are underway"
+_judging = _AC.any_checks_match(_AC.in_progress(), blocking_only=True)
+# Also of the step itself: a run that made input and step in one go may be nearly over, and not yet known as a whole.
+_being_judged = cast(
+    "_Condition", (_AC.any_deps_match(_judging) | _judging).with_label("verdicts are underway")
 )
 _input_changed = _AC.any_deps_match(_AC.data_version_changed() | _AC.will_be_requested()).with_label(
     "an input changed"
