@@ -22,9 +22,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.reader import ReaderError
 
 from mlassets.modelling.metrics import CANDIDATES, DEFAULT_METRIC, METRICS
 from mlassets.quality.checks import CHECKS
@@ -945,6 +942,10 @@ def _load(path: Path) -> tuple[ProjectSpec, Any]:
 
 
 def _read_yaml(path: Path) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.reader import ReaderError
+
     def refuse(wrong: str, line: int | None = None) -> SpecError:
         return SpecError(path, [Mistake(line, "", wrong, _EXAMPLES[""])])
 

@@ -1,4 +1,3 @@
-import ast
 import json
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from mlassets.checks.reporting import NO_VERDICT_BLOCKS
 from mlassets.definitions import definitions, defs
 from mlassets.steps import SOURCES, STEPS
 
-HEAVY = {"deepchecks", "duckdb", "matplotlib", "optuna", "plotly", "scipy", "sklearn", "skops"}
+HEAVY = {"pandas", "deepchecks", "duckdb", "matplotlib", "optuna", "plotly", "scipy", "sklearn", "skops"}
 
 _IMPORT = """
 import json, sys
@@ -45,27 +44,6 @@ def test_there_is_one_asset_for_each_step_and_one_for_sources() -> None:
 def test_loading_them_imports_nothing_heavy(importing: subprocess.CompletedProcess[str]) -> None:
     loaded = {name.partition(".")[0] for name in json.loads(importing.stdout)}
     assert HEAVY & loaded == set()
-
-
-def test_none_of_their_modules_imports_pandas_at_its_top(importing: subprocess.CompletedProcess[str]) -> None:
-    # pyarrow.dataset imports pandas where it is installed, so what counts is that no module of ours does.
-    ours = {
-        name: file
-        for name, file in json.loads(importing.stdout).items()
-        if name.partition(".")[0] in ("mlassets", "resources")
-    }
-    assert "mlassets.definitions" in ours
-    assert [name for name, file in ours.items() if "pandas" in top_imports(Path(file))] == []
-
-
-def top_imports(file: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").partition(".")[0])
-    return names
 
 
 def test_loading_them_warns_of_nothing_of_ours(importing: subprocess.CompletedProcess[str]) -> None:

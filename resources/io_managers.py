@@ -13,15 +13,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from resources.errors import MlassetsError
 from resources.settings import Settings
 from resources.things import Draft, Partition, Store, Thing
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 PICTURES_SHOWN = 4
 ROWS_SHOWN = 5
@@ -285,7 +287,7 @@ def _table(rows: Sequence[Mapping[str, Any]], left: int = 0) -> dg.MetadataValue
     )
 
 
-def _first_rows(scan: ds.Dataset) -> dg.MetadataValue:
+def _first_rows(scan: "ds.Dataset") -> dg.MetadataValue:
     rows = scan.head(ROWS_SHOWN, columns=scan.schema.names[:COLUMNS_SHOWN]).to_pylist()
     return _table(rows) if rows else dg.MetadataValue.text("no rows")
 
@@ -304,8 +306,10 @@ def _is_mapping(wanted: Any) -> bool:
 def _as(wanted: Any, thing: Thing, columns: list[str] | None) -> Any:
     if wanted is pa.Table:
         return thing.table(columns=columns)
-    if wanted is ds.Dataset:
+    # By name: importing either package here would make every load of a code location wait for pandas.
+    package, name = getattr(wanted, "__module__", "").partition(".")[0], getattr(wanted, "__name__", "")
+    if (package, name) == ("pyarrow", "Dataset"):
         return thing.scan()
-    if getattr(wanted, "__module__", "").startswith("pandas") and wanted.__name__ == "DataFrame":
+    if (package, name) == ("pandas", "DataFrame"):
         return thing.table(columns=columns).to_pandas()
     return thing

@@ -13,17 +13,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 from urllib.parse import quote
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from blake3 import blake3
 
 from resources.errors import MlassetsError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 ROWS_PER_GROUP = 1 << 20
 _CHUNK = 1 << 20
@@ -345,8 +347,11 @@ class Lake:
         """Return where `path` is for the world outside: an absolute local path or a URI."""
         return self.full(path) if self.local else f"{self.uri.partition('?')[0].rstrip('/')}/{path}"
 
-    def dataset(self, paths: list[str], schema: pa.Schema | None = None) -> ds.Dataset:
+    def dataset(self, paths: list[str], schema: pa.Schema | None = None) -> "ds.Dataset":
         """Return Parquet files of the lake as one lazily scanned dataset under `schema`."""
+        # It imports pandas, which takes longer than all else that the store needs.
+        import pyarrow.dataset as ds
+
         return ds.dataset(
             [self.full(path) for path in paths], schema=schema, format="parquet", filesystem=self.fs
         )

@@ -17,12 +17,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from resources.errors import MlassetsError
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow.dataset as ds
 
 _FIRST_WORDS = ("select", "with", "from")
 _MOST_NAMED = 30
@@ -121,7 +121,7 @@ def tables_of(sql: str) -> frozenset[str]:
 
 def run_draw(
     sql: str,
-    tables: Mapping[str, ds.Dataset | pa.Table],
+    tables: Mapping[str, "ds.Dataset | pa.Table"],
     parameters: Mapping[str, object],
     *,
     memory: str = "1GB",

@@ -20,12 +20,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import uuid_utils
 from blake3 import blake3
@@ -36,6 +35,9 @@ from resources.errors import MlassetsError
 from resources.lake import Lake, LakeError, encode_name, hash_bytes, reached
 from resources.settings import Settings
 from resources.verdicts import Verdict
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 MANIFEST = "thing.json"
 MANIFEST_SCHEMA = 1
@@ -386,7 +388,7 @@ class Thing:
             recorder[self.id] = None
         return self
 
-    def scan(self) -> ds.Dataset:
+    def scan(self) -> "ds.Dataset":
         """Return the dataset as one that is read lazily, with projection and filters pushed down.
 
         Raises:
@@ -405,7 +407,7 @@ class Thing:
                 raise DamagedThing(f"{component.path} of {self} is {found}; restore it from a backup")
         return self._lake.dataset([one.path for one in self.files.values()], self.schema)
 
-    def table(self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None) -> pa.Table:
+    def table(self, columns: Sequence[str] | None = None, filter: "ds.Expression | None" = None) -> pa.Table:
         """Return the dataset, or some of its columns and rows.
 
         Raises:
