@@ -18,7 +18,7 @@ from mlassets.checks.publish import publish_checks
 from mlassets.checks.review import review_checks
 from mlassets.checks.sources import sources_checks
 from mlassets.home import Home
-from resources.io_managers import ThingIOManager
+from resources.io_managers import ThingIOManager, settings_of
 from resources.warehouse import ReleaseIOManager
 
 new_input_sensor = dg.AutomationConditionSensorDefinition(
@@ -36,8 +36,12 @@ def definitions(home: str | None = None) -> dg.Definitions:
     Args:
         home: Folder of the deployment; None takes `MLASSETS_HOME` when a run starts.
     """
+    owners = settings_of(home).owners
+    assets = [sources, draw_data, model_ready, model, aggregate, review, publish]
     return dg.Definitions(
-        assets=[sources, draw_data, model_ready, model, aggregate, review, publish],
+        assets=dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), assets)
+        if owners
+        else assets,
         asset_checks=[
             sources_checks,
             draw_data_checks,

@@ -89,3 +89,14 @@ def test_every_sensor_is_on_by_default() -> None:
     }
     for sensor in sensors:
         assert sensor.default_status == dg.DefaultSensorStatus.RUNNING, sensor.name
+
+
+def test_the_owners_in_the_settings_own_every_asset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLASSETS_OWNERS", '["team:network-ops"]')
+    defs = definitions(str(tmp_path))
+    assert {tuple(spec.owners) for spec in defs.resolve_all_asset_specs()} == {("team:network-ops",)}
+
+
+def test_a_deployment_without_owners_names_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MLASSETS_OWNERS", raising=False)
+    assert {tuple(spec.owners) for spec in definitions(str(tmp_path)).resolve_all_asset_specs()} == {()}

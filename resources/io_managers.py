@@ -170,7 +170,7 @@ class ThingIOManager(dg.ConfigurableIOManager):
 
 def settings_of(home: str | None) -> Settings:
     """Return the settings of a deployment; its home comes from the environment where `home` is None."""
-    return Settings(home=Path(home)) if home else Settings()
+    return Settings.load(home=Path(home)) if home else Settings.load()
 
 
 def to_partition(key: str, definition: dg.PartitionsDefinition) -> Partition:

@@ -31,6 +31,8 @@ class Settings(BaseSettings):
         quarantine: Folder for landed files that could not be ingested.
         consumption: The DuckDB file that `publish` writes.
         reports_url: Address under which reports are served, if they are; else they are linked as files.
+        owners: Who answers for all of a deployment's assets, as Dagster writes it; a JSON list in the environment
+            (`["team:network-ops"]`).
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
@@ -44,6 +46,7 @@ class Settings(BaseSettings):
     quarantine: Path = Path()
     consumption: Path = Path()
     reports_url: str | None = None
+    owners: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _derive(self) -> Self:
