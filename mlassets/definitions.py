@@ -10,6 +10,7 @@ from mlassets.assets.publish import publish
 from mlassets.assets.review import review
 from mlassets.assets.sources import sources
 from mlassets.automation.sensors import changed_spec_sensor, new_data_sensor, new_files_sensor
+from mlassets.checks.again import judge_again
 from mlassets.checks.aggregate import aggregate_checks
 from mlassets.checks.draw_data import draw_data_checks
 from mlassets.checks.model import model_checks
@@ -51,6 +52,7 @@ def definitions(home: str | None = None) -> dg.Definitions:
             review_checks,
             publish_checks,
         ],
+        jobs=[judge_again],
         sensors=[new_files_sensor, new_data_sensor, changed_spec_sensor, new_input_sensor],
         resources={
             "home": Home(home=home),

@@ -13,8 +13,9 @@ from typing import Any
 
 import dagster as dg
 
-from mlassets.automation.planners import Decision, decide, run_together
+from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, run_together
 from mlassets.automation.sensors import sync_partitions
+from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
 from mlassets.projects import ProjectSpec, close_matches
@@ -149,7 +150,8 @@ class Runner:
         ):
             steps = run_together(work)
             ran |= {(step, work.partition.key) for step in steps}
-            outcomes.append(self.run(steps, work.partition.key, work.reason))
+            again = work.cause in JUDGED_AGAIN
+            outcomes.append(self.judge(work) if again else self.run(steps, work.partition.key, work.reason))
         return outcomes
 
     def require_segment(self, specs: Sequence[ProjectSpec], segment: str) -> None:
@@ -162,6 +164,17 @@ class Runner:
         if segment not in known:
             hint = close_matches(segment, dict.fromkeys(known))
             raise UnknownPartition(f"no chosen project has the segment {segment!r}; {hint}")
+
+    def judge(self, work: Decision) -> Outcome:
+        """Judge again what is there, without making it again."""
+        key = work.partition.key
+        return self._execute(
+            self._definitions.resolve_job_def(judge_again.name),
+            (f"checks of {work.step}",),
+            key,
+            work.reason,
+            judging(work.step, key),
+        )
 
     def run_step(self, step: str, specs: Sequence[ProjectSpec], segment: str | None) -> list[Outcome]:
         """Run one step of the given projects, due or not.
@@ -210,20 +223,36 @@ class Runner:
         config: Mapping[str, Any] | None = None,
     ) -> Outcome:
         """Run steps of one partition, with their checks, as one Dagster run in this process."""
+        ops = {step: {"config": dict(values)} for step, values in (config or {}).items()}
+        keys = [dg.AssetKey(step) for step in steps]
+        return self._execute(
+            self._job,
+            steps,
+            partition,
+            reason,
+            {"ops": ops},
+            asset_selection=keys,
+            partition_key=partition,
+        )
+
+    def _execute(
+        self,
+        job: dg.JobDefinition,
+        steps: tuple[str, ...],
+        partition: str,
+        reason: str,
+        run_config: Mapping[str, Any],
+        **selected: Any,
+    ) -> Outcome:
         self._on_start(steps, partition, reason)
         started = time.perf_counter()
-        options: dict[str, Any] = {
-            "instance": self._instance,
-            "partition_key": partition,
-            "run_config": {
-                "ops": {step: {"config": dict(values)} for step, values in (config or {}).items()},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-            "tags": {"mlassets/reason": reason[:200]},
-            "raise_on_error": False,
-        }
-        keys = [dg.AssetKey(step) for step in steps]
-        result = self._job.execute_in_process(asset_selection=keys, **options)
+        result = job.execute_in_process(
+            instance=self._instance,
+            run_config={**run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={"mlassets/reason": reason[:200]},
+            raise_on_error=False,
+            **selected,
+        )
         state, error = _state_of(result)
         outcome = Outcome(
             steps, partition, reason, state, time.perf_counter() - started, result.run_id, error

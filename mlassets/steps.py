@@ -30,6 +30,9 @@ CODE_VERSIONS = {
     PUBLISH: "1",
 }
 
+# Under this name every verdict says by which limits it was found.
+LIMITS = "limits"
+
 _CONCERNS = {
     DRAW_DATA: ("sources", "draw"),
     MODEL_READY: ("target", "key", "features", "split", "seed"),
@@ -46,7 +49,11 @@ def step_hash(spec: ProjectSpec, step: str) -> str:
     Raises:
         KeyError: If there is no such step.
     """
-    return spec.hash_of(*_CONCERNS[step])
+    concerns = _CONCERNS[step]
+    if step == REVIEW and spec.review.mode == "auto":
+        # Rules decide on verdicts, so they decide again when a limit moves; a person's word stands.
+        concerns = (*concerns, "checks")
+    return spec.hash_of(*concerns)
 
 
 def draw_reads(spec: ProjectSpec) -> list[str]:

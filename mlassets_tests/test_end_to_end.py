@@ -16,7 +16,7 @@ import pytest
 from blake3 import blake3
 
 from mlassets.releasing.release import made_from, predict
-from mlassets.steps import STEPS
+from mlassets.steps import SEGMENT_STEPS, STEPS
 from mlassets_tests.small_homes import (
     SEGMENTS,
     check_evaluations,
@@ -181,6 +181,25 @@ def test_a_changed_review_is_decided_anew_without_training(home: Path) -> None:
     things = newest(home)
     assert things["review", "late"].parameters["rules"][0]["rule"] == "roc_auc >= 0.51"
     assert things[LATE_RELEASE].parameters["review"] == things["review", "late"].id
+
+
+def test_a_moved_limit_judges_again_what_is_there_and_makes_none_of_it_again(home: Path) -> None:
+    before = ids(home)
+    write_spec(home, checks={"fail": {"roc_auc": ">= 0.9999"}})
+    outcomes = run_all(home)
+    judged = {(f"checks of {step}", f"late|{name}") for step in SEGMENT_STEPS for name in SEGMENTS}
+    assert ran(outcomes) == judged
+    assert {one.state for one in outcomes if one.steps == ("checks of model",)} == {"blocked"}
+    assert ids(home) == before
+    blocked = check_evaluations(home)["model", "no_verdict_blocks", f"late|{SEGMENTS[0]}"]
+    assert not blocked.passed
+    assert mlassets(home, "verdicts", "late").exit_code == 3
+
+    write_spec(home)
+    assert {one.state for one in run_all(home)} == {"done"}
+    assert ids(home) == before
+    assert check_evaluations(home)["model", "no_verdict_blocks", f"late|{SEGMENTS[0]}"].passed
+    assert mlassets(home, "verdicts", "late").exit_code == 0
 
 
 def test_a_spec_written_anew_with_the_same_meaning_runs_nothing(home: Path) -> None:

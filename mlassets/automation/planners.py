@@ -17,6 +17,7 @@ from mlassets.steps import (
     AGGREGATE,
     CODE_VERSIONS,
     DRAW_DATA,
+    LIMITS,
     MODEL,
     MODEL_READY,
     PROJECT_STEPS,
@@ -30,7 +31,11 @@ from mlassets.steps import (
 from resources.things import Partition, Store, Thing
 
 State = Literal["due", "current", "waiting", "blocked"]
-Cause = Literal["missing", "input", "spec", "code", "segments", "checks", ""]
+Cause = Literal["missing", "input", "spec", "code", "segments", "checks", "limits", ""]
+
+
+JUDGED_AGAIN: tuple[Cause, ...] = ("checks", "limits")
+"""Causes that ask for nothing but new verdicts on what is there."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Decision:
             yet; `blocked`: a verdict stops it.
         reason: Why, for a person.
         cause: What kind of change makes it due: nothing was made yet, an input has new content, the spec, the
-            code version or the project's segments changed, its checks never ended; empty if it is not due.
+            code version or the project's segments changed, its checks never ended (`checks`), or the spec moved their
+            limits (`limits`); empty if it is not due.
         identity: Equal for equal work: run keys are made from it, so that no work is asked for twice.
     """
 
@@ -86,7 +92,7 @@ def run_together(decision: Decision) -> tuple[str, ...]:
 
     A draw that was made before runs alone, because it may turn out to be the same.
     """
-    if decision.step == DRAW_DATA and decision.cause != "missing":
+    if decision.cause in JUDGED_AGAIN or (decision.step == DRAW_DATA and decision.cause != "missing"):
         return (decision.step,)
     steps = SEGMENT_STEPS if decision.step in SEGMENT_STEPS else PROJECT_STEPS
     return steps[steps.index(decision.step) :]
@@ -107,7 +113,7 @@ class _Planner:
         self, partition: Partition, names: list[str], below: Sequence[Decision]
     ) -> Iterator[Decision]:
         # What was made under another spec or by other code must not be released under this one.
-        outdated = [one for one in below if one.state == "due" and one.cause in ("spec", "code")]
+        outdated = [one for one in below if one.state == "due" and one.cause in ("spec", "code", "limits")]
         inputs = [(MODEL, Partition.segment(self._spec.project, name)) for name in names]
         made = [key for key in inputs if self._store.latest(*key) is not None]
         if not made:
@@ -192,8 +198,12 @@ class _Planner:
         cause, reason = self._why(step, newest, read)
         if cause:
             return self._due(step, partition, cause, reason, read)
-        if newest is not None and not self._store.verdicts(newest.id):
+        judged = self._store.verdicts(newest.id) if newest is not None else []
+        if not judged:
             return self._due(step, partition, "checks", "its checks never ended", read)
+        limits = self._spec.hash_of("checks")
+        if any(verdict.details.get(LIMITS, limits) != limits for verdict in judged):
+            return self._due(step, partition, "limits", "the spec's checks changed", read, also=[limits])
         return Decision(step, partition, "current", f"{_named(read)} unchanged")
 
     def _why(self, step: str, newest: Thing | None, read: list[Thing]) -> tuple[Cause, str]:

@@ -6,6 +6,7 @@ import dagster as dg
 
 from mlassets.automation.partition_changes import PartitionChanges, plan_partitions
 from mlassets.automation.planners import Decision, decide, run_together
+from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
 from mlassets.partitions import PROJECT, SEGMENT, SOURCE, projects, segments, sources
@@ -58,11 +59,17 @@ def new_files_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sens
 )
 def new_data_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
     """A source changed: ask for the draws that read it, and for no others."""
-    return _ask_for(context, home, lambda decision: decision.step == DRAW_DATA and decision.cause != "checks")
+    return _ask_for(
+        context,
+        home,
+        lambda decision: (
+            decision.step == DRAW_DATA and decision.cause in ("missing", "input", "spec", "code")
+        ),
+    )
 
 
 @dg.sensor(
-    jobs=[segment_job, project_job],
+    jobs=[segment_job, project_job, judge_again],
     minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="A spec or a code version changed: asks for the first step that it concerns.",
@@ -75,7 +82,10 @@ def changed_spec_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.S
     return _ask_for(
         context,
         home,
-        lambda decision: decision.step != DRAW_DATA and decision.cause in ("spec", "code", "segments"),
+        lambda decision: (
+            decision.cause == "limits"
+            or (decision.step != DRAW_DATA and decision.cause in ("spec", "code", "segments"))
+        ),
     )
 
 
@@ -101,6 +111,13 @@ def _ask_for(context: dg.SensorEvaluationContext, home: Home, wanted) -> dg.Sens
 
 
 def _request(decision: Decision) -> dg.RunRequest:
+    if decision.cause == "limits":
+        return dg.RunRequest(
+            job_name=judge_again.name,
+            run_config=judging(decision.step, decision.partition.key),
+            run_key=decision.identity,
+            tags={"mlassets/reason": decision.reason[:200]},
+        )
     return dg.RunRequest(
         partition_key=decision.partition.key,
         job_name=(segment_job if decision.step in SEGMENT_STEPS else project_job).name,

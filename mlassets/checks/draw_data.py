@@ -1,6 +1,7 @@
 """Verdicts on drawn rows: deepchecks' data-integrity suite, and what must be counted on every row."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow as pa
@@ -12,16 +13,16 @@ from mlassets.releasing.release import champion_draw
 from mlassets.steps import DRAW_DATA
 from resources.things import Thing
 
+if TYPE_CHECKING:
+    from mlassets.quality.suites import Judgement
 
-@dg.multi_asset_check(name="draw_data_checks", specs=declare(DRAW_DATA, "integrity", segments))
-def draw_data_checks(
-    context: dg.AssetCheckExecutionContext, draw_data: Thing, home: Home
-) -> Iterator[dg.AssetCheckResult]:
+
+def verdicts_on(home: Home, draw_data: Thing) -> "Judgement":
     """Whether the draw can be trusted, before anything is modelled on it."""
     from mlassets.quality.suites import judge_draw
 
     spec = home.project(draw_data.partition.key)
-    judgement = judge_draw(
+    return judge_draw(
         draw_data.table(),
         target=spec.target.column,
         task=spec.target.task,
@@ -33,7 +34,14 @@ def draw_data_checks(
         sample=spec.checks.sample,
         seed=spec.seed,
     )
-    yield from report(context, home, draw_data, judgement)
+
+
+@dg.multi_asset_check(name="draw_data_checks", specs=declare(DRAW_DATA, "integrity", segments))
+def draw_data_checks(
+    context: dg.AssetCheckExecutionContext, draw_data: Thing, home: Home
+) -> Iterator[dg.AssetCheckResult]:
+    """Whether the draw can be trusted, before anything is modelled on it."""
+    yield from report(home, draw_data, verdicts_on(home, draw_data), context.run.run_id)
 
 
 def _schema_relied_on(home: Home, draw: Thing) -> pa.Schema | None:

@@ -1,6 +1,7 @@
 """Verdicts on the splits: deepchecks' train-test suite, and what must be counted on every row."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pyarrow as pa
@@ -14,17 +15,17 @@ from mlassets.releasing.release import made_from
 from mlassets.steps import DRAW_DATA, MODEL_READY
 from resources.things import Thing
 
+if TYPE_CHECKING:
+    from mlassets.quality.suites import Judgement
 
-@dg.multi_asset_check(name="model_ready_checks", specs=declare(MODEL_READY, "train_test", segments))
-def model_ready_checks(
-    context: dg.AssetCheckExecutionContext, model_ready: Thing, home: Home
-) -> Iterator[dg.AssetCheckResult]:
+
+def verdicts_on(home: Home, model_ready: Thing) -> "Judgement":
     """Whether what is learnt on the training split can be measured on the test split."""
     from mlassets.quality.suites import judge_model_ready
 
     spec = home.project(model_ready.partition.key)
     table = model_ready.table()
-    judgement = judge_model_ready(
+    return judge_model_ready(
         table,
         task=spec.target.task,
         limits=spec.checks.limits,
@@ -32,7 +33,14 @@ def model_ready_checks(
         sample=spec.checks.sample,
         seed=spec.seed,
     )
-    yield from report(context, home, model_ready, judgement)
+
+
+@dg.multi_asset_check(name="model_ready_checks", specs=declare(MODEL_READY, "train_test", segments))
+def model_ready_checks(
+    context: dg.AssetCheckExecutionContext, model_ready: Thing, home: Home
+) -> Iterator[dg.AssetCheckResult]:
+    """Whether what is learnt on the training split can be measured on the test split."""
+    yield from report(home, model_ready, verdicts_on(home, model_ready), context.run.run_id)
 
 
 def _dates(home: Home, ready: Thing, spec: ProjectSpec, rows: int) -> pa.ChunkedArray | None:

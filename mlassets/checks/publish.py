@@ -11,6 +11,16 @@ from mlassets.quality.steps import release_round_trips
 from mlassets.releasing.release import round_trip_error
 from mlassets.steps import PUBLISH
 from resources.things import Thing
+from resources.verdicts import Verdict
+
+
+def verdicts_on(home: Home, publish: Thing) -> list[Verdict]:
+    """The bundle, read back from the lake, makes the released predictions again."""
+    released = publish.table()
+    models = {name: home.store.get(one) for name, one in publish.parameters["models"].items()}
+    error = round_trip_error(home.store, publish.artifact("bundle.zip"), models, released)
+    limits = home.project(publish.partition.key).checks.limits
+    return [release_round_trips(error, released.num_rows, limits)]
 
 
 @dg.multi_asset_check(name="publish_checks", specs=declare(PUBLISH, "publish", projects))
@@ -18,8 +28,4 @@ def publish_checks(
     context: dg.AssetCheckExecutionContext, publish: Thing, home: Home
 ) -> Iterator[dg.AssetCheckResult]:
     """The bundle, read back from the lake, makes the released predictions again."""
-    released = publish.table()
-    models = {name: home.store.get(one) for name, one in publish.parameters["models"].items()}
-    error = round_trip_error(home.store, publish.artifact("bundle.zip"), models, released)
-    limits = home.project(publish.partition.key).checks.limits
-    yield from report(context, home, publish, [release_round_trips(error, released.num_rows, limits)])
+    yield from report(home, publish, verdicts_on(home, publish), context.run.run_id)

@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mlassets.home import Home
 from mlassets.quality.checks import Suite, checks_of
+from mlassets.steps import LIMITS
 from resources.things import Thing, new_id
 from resources.verdicts import Verdict
 
@@ -47,16 +49,26 @@ def declare(step: str, suite: Suite, partitions_def: dg.PartitionsDefinition) ->
 
 
 def report(
-    context: dg.AssetCheckExecutionContext, home: Home, thing: Thing, found: "Judgement | Sequence[Verdict]"
+    home: Home, thing: Thing, found: "Judgement | Sequence[Verdict]", run_id: str
 ) -> Iterator[dg.AssetCheckResult]:
     """Record the verdicts on a Thing with their report, then report each of them to Dagster.
 
     The lake knows before Dagster does: a kill in between leaves verdicts that everybody can read.
+
+    Args:
+        home: The home.
+        thing: What was judged.
+        found: The verdicts.
+        run_id: Dagster's run in which they were found.
     """
     from mlassets.quality.report import render_report
     from mlassets.quality.suites import Judgement
 
-    verdicts = found.verdicts if isinstance(found, Judgement) else found
+    limits = _limits_of(home, thing)
+    verdicts = [
+        replace(verdict, details={**verdict.details, **limits})
+        for verdict in (found.verdicts if isinstance(found, Judgement) else found)
+    ]
     page = render_report(
         found,
         title=f"{thing.step} of {thing.partition.key}",
@@ -70,7 +82,7 @@ def report(
         ],
         pictures={name: thing.artifact(name) for name in thing.artifacts if name.endswith(".png")},
     )
-    home.store.record_verdicts(thing.id, new_id(), verdicts, page, run_id=context.run.run_id)
+    home.store.record_verdicts(thing.id, new_id(), verdicts, page, run_id=run_id)
     links: dict[str, dg.MetadataValue] = {
         "thing": dg.MetadataValue.text(thing.id),
         "report": dg.MetadataValue.path(home.store.report_path(thing.id) or ""),
@@ -107,3 +119,9 @@ def report(
 
 
 _SEVERITIES = {"ERROR": dg.AssetCheckSeverity.ERROR, "WARN": dg.AssetCheckSeverity.WARN}
+
+
+def _limits_of(home: Home, thing: Thing) -> dict[str, str]:
+    """Return what tells later whether a verdict was found under the limits that the spec has then."""
+    spec = home.projects().specs.get(thing.partition.get("project") or "")
+    return {LIMITS: spec.hash_of("checks")} if spec else {}

@@ -23,4 +23,4 @@ def sources_checks(
         landed_files_are_taken(refused, n=len(sources.parameters["files"])),
         schema_contract(before[0].schema if before else None, sources.schema, n=sources.rows or 0),
     ]
-    yield from report(context, home, sources, verdicts)
+    yield from report(home, sources, verdicts, context.run.run_id)

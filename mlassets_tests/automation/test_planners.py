@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mlassets.steps import CODE_VERSIONS, PROJECT_STEPS, SEGMENT_STEPS
+from mlassets.automation.planners import run_together
+from mlassets.steps import CODE_VERSIONS, LIMITS, PROJECT_STEPS, SEGMENT_STEPS
 from mlassets_tests.automation.made import Made
-from resources.things import Partition
+from resources.things import Partition, new_id
+from resources.verdicts import Verdict
 
 EWR, JFK = Partition.segment("late", "EWR"), Partition.segment("late", "JFK")
 KEYS = {"EWR": "late|EWR", "JFK": "late|JFK", "late": "late"}
@@ -131,9 +133,9 @@ SPEC_CHANGES: dict[str, tuple[dict[str, str], dict[tuple[str, str], str]]] = {
         {"project: late": "project: late\nowners: [team:ops]"},
         {("publish", "late"): "spec"},
     ),
-    "the limits of checks, which remake nothing": (
+    "the limits of checks, by which rules decide again": (
         {"review:": "checks: {warn: {roc_auc: '>= 0.9'}}\nreview:"},
-        {},
+        {("review", "late"): "spec"},
     ),
     "a comment": ({"project: late": "# late\nproject: late"}, {}),
 }
@@ -224,6 +226,17 @@ def test_a_verdict_that_was_judged_again_counts_as_it_is_now(made: Made) -> None
     assert made.states()["model_ready", "late|EWR"] == "blocked"
     made.judge(draw, "passed")
     assert made.states()["model_ready", "late|EWR"] == "current"
+
+
+def test_what_was_judged_by_other_limits_is_judged_again_and_what_follows_waits(made: Made) -> None:
+    draw = made.store.require("draw_data", EWR)
+    by_others = Verdict("rows_are_right", "passed", "WARN", None, None, 1, "as found", {LIMITS: "others"})
+    made.store.record_verdicts(draw.id, new_id(), [by_others], None)
+    assert made.due() == {("draw_data", "late|EWR"): "limits"}
+    (due,) = [one for one in made.decisions() if one.state == "due"]
+    assert run_together(due) == ("draw_data",)
+    assert {made.states()[step, "late|EWR"] for step in ("model_ready", "model")} == {"waiting"}
+    assert made.states()["aggregate", "late"] == "waiting"
 
 
 def test_a_step_that_was_made_but_never_judged_is_due_for_its_checks(made: Made) -> None:

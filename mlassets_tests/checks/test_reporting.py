@@ -41,7 +41,7 @@ def reported(home: Home, thing: Thing, *verdicts: Verdict) -> list[dg.AssetCheck
 
     @dg.multi_asset_check(specs=[dg.AssetCheckSpec(name, asset="aggregate") for name in names])
     def checks(context: dg.AssetCheckExecutionContext):
-        for result in report(context, home, thing, verdicts):
+        for result in report(home, thing, verdicts, context.run.run_id):
             found.append(result)
             yield result
 
@@ -119,7 +119,7 @@ def test_verdicts_are_in_the_store_with_their_page_before_dagster_hears_of_them(
             specs=[dg.AssetCheckSpec(name, asset="aggregate") for name in (PASSED.claim, NO_VERDICT_BLOCKS)]
         )
         def checks(context: dg.AssetCheckExecutionContext):
-            results = report(context, home, thing, [PASSED])
+            results = report(home, thing, [PASSED], context.run.run_id)
             first = next(results)
             seen.append(len(home.store.verdicts(thing.id)))
             yield first
