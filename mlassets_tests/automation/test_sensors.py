@@ -15,9 +15,10 @@ from mlassets.automation.sensors import (
 )
 from mlassets.definitions import definitions
 from mlassets.home import Home
-from mlassets.steps import CODE_VERSIONS
+from mlassets.steps import CODE_VERSIONS, LIMITS
 from mlassets_tests.automation.made import Made
-from resources.things import Partition
+from resources.things import Partition, new_id
+from resources.verdicts import Verdict
 
 MORE_FLIGHTS = {"origin": ["EWR", "JFK", "EWR"], "late": [0, 1, 1]}
 
@@ -268,3 +269,18 @@ def test_a_home_without_projects_asks_for_nothing(made: Made, instance: dg.Dagst
         result: Any = look(sensor, made, instance)
         assert not result.run_requests
         assert not result.dynamic_partitions_requests
+
+
+def test_a_moved_limit_asks_for_new_verdicts_and_for_no_new_version(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec()
+    made.source("flights")
+    made.all_steps()
+    draw = made.store.require("draw_data", Partition.segment("late", "EWR"))
+    by_others = Verdict("rows_are_right", "passed", "WARN", None, None, 1, "as found", {LIMITS: "others"})
+    made.store.record_verdicts(draw.id, new_id(), [by_others], None)
+    assert asked(look(new_data_sensor, made, instance)) == set()
+    (request,) = look(changed_spec_sensor, made, instance).run_requests or []
+    assert request.job_name == "judge_again"
+    assert request.run_config["ops"]["judge"]["config"] == {"step": "draw_data", "partition": "late|EWR"}
