@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mlassets.projects import ReviewSpec, rules_met
-from mlassets.steps import STEPS
+from mlassets.steps import SOURCES, STEPS
 from resources.errors import MlassetsError
 from resources.things import Store, Thing
 from resources.verdicts import Verdict
@@ -109,9 +109,20 @@ def check_decision(decision: str, reviewer: str, send_back_to: str = "") -> Word
 
 
 def verdicts_below(store: Store, aggregate: Thing) -> list[tuple[Thing, Verdict]]:
-    """Return every verdict on the aggregate and on all that it is based on, nearest first."""
-    ids = dict.fromkeys([aggregate.id, *(edge.based_on for edge in store.upstream(aggregate.id))])
-    return [(thing, verdict) for thing in map(store.get, ids) for verdict in store.verdicts(thing.id)]
+    """Return every verdict on the aggregate and on all that it was made from, nearest first.
+
+    A model is based on the champion too, which it was compared with. The champion is no part of what is reviewed: a
+    verdict on an earlier release must neither reject this one nor speak for it.
+    """
+    place = {step: number for number, step in enumerate((SOURCES, *STEPS))}
+    things = {aggregate.id: aggregate}
+    queue = [aggregate]
+    for thing in queue:
+        for one in map(store.get, thing.based_on):
+            if one.step in place and place[one.step] < place[thing.step] and one.id not in things:
+                things[one.id] = one
+                queue.append(one)
+    return [(thing, verdict) for thing in things.values() for verdict in store.verdicts(thing.id)]
 
 
 def _measured(metrics: Mapping[str, float]) -> list[tuple[str, str]]:

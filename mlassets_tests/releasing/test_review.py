@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from mlassets.projects import ReviewSpec
-from mlassets.releasing.review import BadDecision, check_decision, decide
+from mlassets.releasing.review import BadDecision, check_decision, decide, verdicts_below
+from resources.settings import Settings
+from resources.things import Draft, Partition, Store, Thing, new_id
 from resources.verdicts import Severity, Status, Verdict
 
 RULES = ("roc_auc >= 0.6", "no failed verdict of severity ERROR", "beats_the_baseline")
@@ -92,3 +96,29 @@ def test_a_wrong_decision_is_refused_with_what_is_right(decision, reviewer, send
 def test_a_rejection_may_send_the_work_back_to_a_step() -> None:
     found = decide(MANUAL, GOOD, BEATEN, decision="reject", reviewer="Ana", send_back_to="draw_data")
     assert found.send_back_to == "draw_data"
+
+
+def test_a_review_looks_at_all_that_the_aggregate_was_made_from_and_not_at_the_champion(
+    tmp_path: Path,
+) -> None:
+    store = Store.open(Settings(home=tmp_path))
+    segment, project = Partition.segment("late", "EWR"), Partition.project("late")
+
+    def made(step: str, partition: Partition, *inputs: Thing) -> Thing:
+        thing = store.commit(step, partition, Draft(based_on=[one.id for one in inputs]))
+        store.record_verdicts(thing.id, new_id(), [verdict(f"of_{step}", "failed")])
+        return thing
+
+    def whole(*champion: Thing) -> tuple[list[Thing], Thing]:
+        source = made("sources", Partition.source("flights"))
+        draw = made("draw_data", segment, source)
+        ready = made("model_ready", segment, draw)
+        model = made("model", segment, ready, *champion)
+        return [model, ready, draw, source], made("aggregate", project, model)
+
+    (champion, *_), _ = whole()
+    below, aggregate = whole(champion)
+    assert [thing.id for thing, _ in verdicts_below(store, aggregate)] == [
+        aggregate.id,
+        *(thing.id for thing in below),
+    ]
