@@ -1,20 +1,25 @@
-"""Where bytes live: one interface for a local folder and an S3 prefix, through `pyarrow.fs`.
+"""Where bytes live: one interface for a local folder (here) and an S3 prefix (`resources.s3`).
 
 A file is written once, under a name that no other writer has, and hashed while it is written. Only `put_bytes`
-is atomic, which is what makes a manifest a commit; what the `write_` methods leave behind after a crash has no
-manifest and is therefore not visible.
+and `put_all` are atomic, which is what makes a manifest a commit; what the `write_` methods leave behind after a
+crash has no manifest and is therefore not visible.
 """
 
 import os
 import re
+import shutil
+import stat
+import threading
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
-from urllib.parse import quote
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 import pyarrow as pa
@@ -29,12 +34,25 @@ if TYPE_CHECKING:
 
 ROWS_PER_GROUP = 1 << 20
 _CHUNK = 1 << 20
+_SYNCS_AT_ONCE = 16
 _LONGEST_NAME = 200
 _HASH_LENGTH = 16
 
 
 class LakeError(MlassetsError):
-    """Something in the lake is missing, damaged, or cannot be written."""
+    """Something in the lake cannot be read or written."""
+
+
+class NotInLake(LakeError):
+    """There is no such file in the lake."""
+
+
+class NameTaken(LakeError):
+    """A name that is claimed once holds other bytes already."""
+
+
+class LakeUnreachable(LakeError):
+    """The storage does not answer, or refuses us; what is stored there is not in question."""
 
 
 def _let_pass(_point: str) -> None:
@@ -96,7 +114,7 @@ class _Sink(Protocol):
     def write(self, data: Any, /) -> Any: ...
 
 
-class _HashingFile:
+class HashingFile:
     """A writable file that hashes what passes through it, so that nothing is read a second time."""
 
     def __init__(self, sink: _Sink) -> None:
@@ -104,8 +122,10 @@ class _HashingFile:
         self._hasher = blake3()
         self.size = 0
         self.closed = False
+        self.discarded = False
 
     def write(self, data: Any) -> int:
+        """Pass bytes on."""
         size = memoryview(data).nbytes
         self._hasher.update(data)
         self._sink.write(data)
@@ -116,34 +136,29 @@ class _HashingFile:
         """Leave flushing to the end: Parquet never reads back what it wrote."""
 
     def close(self) -> None:
+        """Count as closed; whoever opened the sink closes it."""
         self.closed = True
 
     def hexdigest(self) -> str:
+        """Return the hash of what has passed so far."""
         return self._hasher.hexdigest()
 
 
-class Lake:
-    """A local folder or an object-store prefix that holds everything a Thing is made of.
+class Lake(ABC):
+    """A local folder or an object-store prefix that holds everything a Thing is made of; `open_lake` opens one.
 
     Paths are relative to the lake, with `/` between their parts. A path that would leave the lake is refused.
+
+    Attributes:
+        uri: Where it is, as the settings name it.
+        fs: The file system that scans go through.
+        root: The lake's own path within `fs`.
     """
 
-    def __init__(self, uri: str) -> None:
-        """Open the lake at `uri`, an absolute local folder or a URI such as `s3://bucket/prefix`.
-
-        Raises:
-            LakeError: If the URI is of no kind that pyarrow knows.
-        """
+    def __init__(self, uri: str, fs: pafs.FileSystem, root: str) -> None:
         self.uri = uri
-        try:
-            self.fs, root = pafs.FileSystem.from_uri(uri)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise LakeError(
-                f"the lake {uri!r} cannot be opened: {error}. "
-                "Set MLASSETS_LAKE to an absolute folder or to a URI such as s3://bucket/prefix"
-            ) from error
+        self.fs = fs
         self.root = root.rstrip("/")
-        self.local = isinstance(self.fs, pafs.LocalFileSystem)
 
     def full(self, path: str) -> str:
         """Return `path` as the file system knows it.
@@ -157,57 +172,39 @@ class Lake:
             )
         return f"{self.root}/{path}"
 
-    @contextmanager
-    def _writing(self, path: str, *, sync: bool) -> Iterator[_HashingFile]:
-        """Open a new file for writing; on disk it survives a power cut once the block has ended."""
-        full = self.full(path)
-        try:
-            if not self.local:
-                with self.fs.open_output_stream(full) as stream:
-                    yield _HashingFile(stream)
-                return
-            self._make_folder(full)
-            with open(full, "xb", buffering=0) as raw:  # noqa: PTH123
-                reached("file created")
-                yield _HashingFile(raw)
-                reached("file written")
-                if sync:
-                    os.fsync(raw.fileno())
-                    reached("file synced")
-        except OSError as error:
-            raise self._unwritable(path, error) from error
+    @property
+    @abstractmethod
+    def local(self) -> bool:
+        """Whether other programs on this machine reach the files by path."""
 
-    def _unwritable(self, path: str, error: OSError) -> LakeError:
-        return LakeError(
-            f"{path} cannot be written to the lake {self.uri}: {error.strerror or error}. "
-            "Check the free space and the permissions there"
-        )
-
-    def _make_folder(self, full: str) -> None:
-        folder = full.rpartition("/")[0]
-        made = []
-        while not os.path.isdir(folder):  # noqa: PTH112
-            made.append(folder)
-            folder = folder.rpartition("/")[0]
-        for new in reversed(made):
-            Path(new).mkdir(exist_ok=True)
-            _sync_folder(new.rpartition("/")[0] or "/")
+    @abstractmethod
+    def _new_file(self, path: str) -> AbstractContextManager[HashingFile]:
+        """Open a new file for writing; it is at `path` once the block has ended, unless it was discarded."""
 
     def put_bytes(self, path: str, data: bytes) -> Written:
-        """Write `data` to `path` so that it is there whole or not at all, also after a power cut."""
-        if not self.local:
-            with self._writing(path, sync=False) as sink:
-                sink.write(data)
-            return Written(path, len(data), hash_bytes(data))
-        staged = f"tmp/{uuid4().hex}"
-        with self._writing(staged, sync=True) as sink:
-            sink.write(data)
-        self._promote(staged, path)
-        return Written(path, sink.size, sink.hexdigest())
+        """Write `data` to `path` so that it is there whole or not at all, also after a power cut.
+
+        Whatever this thread has written before survives a power cut, too, once the name is there. A name is
+        claimed once: equal bytes under it are fine.
+
+        Raises:
+            NameTaken: If the name holds other bytes already.
+            LakeError: If it cannot be written.
+        """
+        return self.put_all({path: data})[0]
+
+    @abstractmethod
+    def put_all(self, items: Mapping[str, bytes]) -> list[Written]:
+        """Do as `put_bytes` for many names at once: each is there whole or not at all.
+
+        Raises:
+            NameTaken: If a name holds other bytes already; the others may have been written.
+            LakeError: If one cannot be written; others may have been.
+        """
 
     def write_bytes(self, path: str, data: bytes) -> Written:
         """Write `data` to `path`; a crash may leave a part of it, so a manifest may name it only afterwards."""
-        with self._writing(path, sync=True) as sink:
+        with self._new_file(path) as sink:
             sink.write(data)
         return Written(path, sink.size, sink.hexdigest())
 
@@ -221,21 +218,10 @@ class Lake:
             raw = source.open("rb", buffering=0)
         except OSError as error:
             raise LakeError(f"{source} cannot be read: {error.strerror}") from error
-        with raw, self._writing(path, sync=True) as sink:
+        with raw, self._new_file(path) as sink:
             while chunk := raw.read(_CHUNK):
                 sink.write(chunk)
         return Written(path, sink.size, sink.hexdigest())
-
-    def _promote(self, staged: str, path: str) -> None:
-        full = self.full(path)
-        try:
-            self._make_folder(full)
-            reached("before rename")
-            os.replace(self.full(staged), full)  # noqa: PTH105
-            reached("after rename")
-            _sync_folder(full.rpartition("/")[0])
-        except OSError as error:
-            raise self._unwritable(path, error) from error
 
     def write_table(
         self, path: str, data: pa.Table | pa.RecordBatchReader, *, unless: str | None = None
@@ -257,112 +243,324 @@ class Lake:
         if doubles:
             raise LakeError(f"{path}: columns {doubles} occur twice; give each column a name of its own")
         rows = 0
-        same = False
         try:
-            with self._writing(path, sync=False) as sink:
+            with self._new_file(path) as sink:
                 with pq.ParquetWriter(sink, data.schema, compression="zstd") as writer:
                     for group in _row_groups(data):
                         writer.write_table(group, row_group_size=ROWS_PER_GROUP)
                         rows += group.num_rows
-                same = sink.hexdigest() == unless
+                sink.discarded = sink.hexdigest() == unless
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise LakeError(f"{path} cannot be written as Parquet: {error}") from error
-        if same:
-            self.delete(path)
-            return None
-        self._sync(path)
-        return Written(path, sink.size, sink.hexdigest(), rows)
+        return None if sink.discarded else Written(path, sink.size, sink.hexdigest(), rows)
 
-    def _sync(self, path: str) -> None:
-        if self.local:
-            with open(self.full(path), "rb") as raw:  # noqa: PTH123
-                os.fsync(raw.fileno())
-            reached("file synced")
-
-    def sync_folder(self, folder: str) -> None:
-        """Make the names in `folder` survive a power cut, where the storage does not see to that itself."""
-        if self.local:
-            _sync_folder(self.full(folder))
-
-    @contextmanager
-    def open_input(self, path: str) -> Iterator[BinaryIO]:
-        """Open `path` for reading.
-
-        Raises:
-            LakeError: If it is not there.
-        """
-        try:
-            with self.fs.open_input_file(self.full(path)) as stream:
-                yield cast("BinaryIO", stream)
-        except FileNotFoundError as error:
-            raise LakeError(
-                f"{path} is missing from the lake {self.uri}; restore it from a backup"
-            ) from error
-
+    @abstractmethod
     def read_bytes(self, path: str) -> bytes:
         """Return the bytes at `path`.
 
         Raises:
-            LakeError: If it is not there.
+            NotInLake: If it is not there.
+            LakeError: If it cannot be read.
         """
-        with self.open_input(path) as stream:
-            return stream.read()
 
+    @abstractmethod
     def hash_of(self, path: str) -> str:
-        """Read `path` whole and return the BLAKE3 hash of its bytes."""
-        hasher = blake3()
-        with self.open_input(path) as stream:
-            while chunk := stream.read(_CHUNK):
-                hasher.update(chunk)
-        return hasher.hexdigest()
+        """Read `path` whole and return the BLAKE3 hash of its bytes.
 
+        Raises:
+            NotInLake: If it is not there.
+            LakeError: If it cannot be read.
+        """
+
+    @abstractmethod
     def size_of(self, path: str) -> int | None:
         """Return the size of `path` in bytes, or None if there is no such file."""
-        info = self.fs.get_file_info(self.full(path))
-        return cast("int", info.size) if info.type == pafs.FileType.File else None
+
+    def sizes_of(self, paths: Sequence[str]) -> list[int | None]:
+        """Return the size of every path as `size_of` does."""
+        return [self.size_of(path) for path in paths]
 
     def exists(self, path: str) -> bool:
         """Say whether there is a file at `path`."""
         return self.size_of(path) is not None
 
+    @abstractmethod
     def files(self, folder: str) -> Iterator[Entry]:
         """Yield every file below `folder`, in no particular order; nothing if there is no such folder."""
-        selector = pafs.FileSelector(self.full(folder), recursive=True, allow_not_found=True)
-        start = len(self.root) + 1
-        for info in self.fs.get_file_info(selector):
-            if info.type == pafs.FileType.File:
-                yield Entry(info.path[start:], info.size, info.mtime)
 
+    @abstractmethod
     def delete(self, path: str) -> None:
         """Delete the file at `path`, if it is there."""
-        with suppress(FileNotFoundError):
-            self.fs.delete_file(self.full(path))
 
+    @abstractmethod
     def delete_folder(self, folder: str) -> None:
         """Delete everything below `folder`, if it is there."""
-        with suppress(FileNotFoundError):
-            self.fs.delete_dir(self.full(folder))
 
+    def unfinished(self, before: datetime) -> list[str]:
+        """Give up uploads that were begun before a time and never finished, and return their names."""
+        return []
+
+    @abstractmethod
     def location(self, path: str) -> str:
         """Return where `path` is for the world outside: an absolute local path or a URI."""
-        return self.full(path) if self.local else f"{self.uri.partition('?')[0].rstrip('/')}/{path}"
 
     def dataset(self, paths: list[str], schema: pa.Schema | None = None) -> "ds.Dataset":
-        """Return Parquet files of the lake as one lazily scanned dataset under `schema`."""
+        """Return Parquet files of the lake as one lazily scanned dataset under `schema`.
+
+        Raises:
+            LakeError: If the schema has to be read from a file, and it cannot be read.
+        """
         # It imports pandas, which takes longer than all else that the store needs.
         import pyarrow.dataset as ds
 
-        return ds.dataset(
-            [self.full(path) for path in paths], schema=schema, format="parquet", filesystem=self.fs
+        full = [self.full(path) for path in paths]
+        with self.scanning(", ".join(paths)):
+            return ds.dataset(full, schema=schema, format="parquet", filesystem=self.fs)
+
+    @contextmanager
+    def scanning(self, what: str) -> Iterator[None]:
+        """Turn what a scan raises about the storage itself, as opposed to the bytes there, into a LakeError.
+
+        Raises:
+            NotInLake: If a file is not there.
+            LakeUnreachable: If the storage does not answer, or not to us.
+        """
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise self._missing(what) from error
+
+    def _missing(self, path: str) -> "NotInLake":
+        return NotInLake(f"{path} is missing from the lake {self.uri}; restore it from a backup")
+
+
+def open_lake(uri: str, *, endpoint: str | None = None, patience: float = 30.0) -> Lake:
+    """Open the lake at an absolute local folder, or at a URI such as `s3://bucket/prefix`.
+
+    Args:
+        uri: Where it is.
+        endpoint: Address of an S3 server other than Amazon's; by default as the AWS variables say.
+        patience: Seconds for which a server that does not answer is asked again.
+
+    Raises:
+        LakeError: If the URI is of no kind that is supported.
+    """
+    scheme, found, rest = uri.partition("://")
+    if found and scheme == "s3":
+        from resources.s3 import Bucket
+
+        return Bucket(uri, endpoint=endpoint, patience=patience)
+    path = (unquote(rest) if scheme == "file" else "") if found else uri
+    if not path.startswith("/"):
+        raise LakeError(
+            f"the lake {uri!r} cannot be opened: it is neither an absolute folder nor s3://bucket/prefix. "
+            "Set MLASSETS_LAKE to one of these"
         )
+    return Folder(path)
 
 
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+class Folder(Lake):
+    """A lake in a local folder."""
+
+    def __init__(self, path: str) -> None:
+        """Open the lake in a folder, which need not exist yet."""
+        super().__init__(path, pafs.LocalFileSystem(), path)
+        # What a thread has written and not yet brought safely to the disk. A commit happens in one thread.
+        self._unsynced = threading.local()
+
+    @property
+    def local(self) -> bool:
+        """A folder is reached by path."""
+        return True
+
+    @property
+    def _pending(self) -> set[str]:
+        if not hasattr(self._unsynced, "paths"):
+            self._unsynced.paths = set()
+        return cast("set[str]", self._unsynced.paths)
+
+    @contextmanager
+    def _new_file(self, path: str) -> Iterator[HashingFile]:
+        full = self.full(path)
+        with self._writing(path):
+            self._make_folder(full)
+            self._pending.update((full, _folder_of(full)))
+            with open(full, "xb", buffering=0) as raw:  # noqa: PTH123
+                reached("file created")
+                sink = HashingFile(raw)
+                yield sink
+            reached("file written")
+            if sink.discarded:
+                self.delete(path)
+
+    @contextmanager
+    def _writing(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LakeError(
+                f"{path} cannot be written to the lake {self.uri}: {error.strerror or error}. "
+                "Check the free space and the permissions there"
+            ) from error
+
+    def _make_folder(self, full: str) -> None:
+        folder = _folder_of(full)
+        made = []
+        while not os.path.isdir(folder):  # noqa: PTH112
+            made.append(folder)
+            folder = _folder_of(folder)
+        for new in reversed(made):
+            Path(new).mkdir(exist_ok=True)
+            self._pending.add(_folder_of(new))
+
+    def put_all(self, items: Mapping[str, bytes]) -> list[Written]:
+        """Stage all, bring everything safely to the disk at once, and only then give the names."""
+        staged: dict[str, str] = {}
+        written = []
+        try:
+            for path, data in items.items():
+                self.full(path)
+                staged[path] = f"tmp/{uuid4().hex}"
+                with self._writing(path), self._new_file(staged[path]) as sink:
+                    sink.write(data)
+                written.append(Written(path, sink.size, sink.hexdigest()))
+            for path in items:
+                with self._writing(path):
+                    self._make_folder(self.full(path))
+            reached("before sync")
+            with self._writing(", ".join(items)):
+                _sync_all(self._pending)
+                self._pending.clear()
+            reached("files synced")
+            for path, temporary in staged.items():
+                with self._writing(path):
+                    self._claim(self.full(temporary), path)
+            reached("after rename")
+            with self._writing(", ".join(items)):
+                _sync_all({_folder_of(self.full(path)) for path in items})
+        except BaseException:
+            for temporary in staged.values():
+                self.delete(temporary)
+            raise
+        return written
+
+    def _claim(self, staged: str, path: str) -> None:
+        """Give a staged file its name, unless other bytes have it."""
+        full = self.full(path)
+        reached("before rename")
+        try:
+            os.link(staged, full)
+        except FileExistsError:
+            if Path(full).read_bytes() != Path(staged).read_bytes():
+                raise NameTaken(
+                    f"{path} is taken in the lake {self.uri}, and what is there differs"
+                ) from None
+        except OSError:
+            # Some file systems have no hard links; there, the last of two writers at the same moment wins.
+            if os.path.exists(full):  # noqa: PTH110
+                raise
+            os.replace(staged, full)  # noqa: PTH105
+            return
+        reached("linked")
+        os.unlink(staged)  # noqa: PTH108
+
+    @contextmanager
+    def _open(self, path: str) -> Iterator[IO[bytes]]:
+        full = self.full(path)
+        try:
+            with open(full, "rb", buffering=0) as raw:  # noqa: PTH123
+                yield raw
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self._missing(path) from error
+        except OSError as error:
+            raise LakeError(
+                f"{path} cannot be read from the lake {self.uri}: {error.strerror or error}. "
+                "Check the permissions and the disk there"
+            ) from error
+
+    def read_bytes(self, path: str) -> bytes:
+        """Return the bytes at `path`."""
+        with self._open(path) as raw:
+            return raw.read()
+
+    def hash_of(self, path: str) -> str:
+        """Read `path` whole and return the BLAKE3 hash of its bytes."""
+        hasher = blake3()
+        with self._open(path) as raw:
+            while chunk := raw.read(_CHUNK):
+                hasher.update(chunk)
+        return hasher.hexdigest()
+
+    def size_of(self, path: str) -> int | None:
+        """Return the size of `path` in bytes, or None if there is no such file."""
+        try:
+            state = os.stat(self.full(path))  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return state.st_size if stat.S_ISREG(state.st_mode) else None
+
+    def files(self, folder: str) -> Iterator[Entry]:
+        """Yield every file below `folder`; what another process deletes meanwhile is left out."""
+        start = len(self.root) + 1
+        waiting = [self.full(folder)]
+        while waiting:
+            try:
+                entries = list(os.scandir(waiting.pop()))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                    continue
+                with suppress(FileNotFoundError):
+                    state = entry.stat()
+                    yield Entry(
+                        entry.path[start:], state.st_size, datetime.fromtimestamp(state.st_mtime, UTC)
+                    )
+
+    def delete(self, path: str) -> None:
+        """Delete the file at `path`, if it is there."""
+        full = self.full(path)
+        self._pending.discard(full)
+        with suppress(FileNotFoundError):
+            os.unlink(full)  # noqa: PTH108
+
+    def delete_folder(self, folder: str) -> None:
+        """Delete everything below `folder`, if it is there."""
+        full = self.full(folder)
+        self._pending.difference_update([one for one in self._pending if one.startswith(f"{full}/")])
+        with suppress(FileNotFoundError):
+            shutil.rmtree(full)
+
+    def location(self, path: str) -> str:
+        """Return the absolute path of a file."""
+        return self.full(path)
+
+
+def _folder_of(full: str) -> str:
+    return full.rpartition("/")[0] or "/"
+
+
+def _sync(path: str) -> None:
+    """Bring one file or folder safely to the disk; what is gone again needs no more."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _sync_all(paths: Collection[str]) -> None:
+    """Bring files and folders safely to the disk, side by side: the file system then writes its journal once."""
+    if len(paths) == 1:
+        _sync(*paths)
+        return
+    with ThreadPoolExecutor(min(len(paths), _SYNCS_AT_ONCE)) as pool:
+        for _ in pool.map(_sync, paths):
+            pass
 
 
 def _row_groups(data: pa.Table | pa.RecordBatchReader) -> Iterator[pa.Table]:

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
         dagster_home: Folder of the Dagster instance.
         quarantine: Folder for landed files that could not be ingested.
         consumption: The DuckDB file that `publish` writes.
+        s3_endpoint: Address of an S3 server other than Amazon's (`http://minio:9000`); by default as the AWS variables
+            say. Keys come from the standard AWS chain alone.
+        patience: Seconds for which a server that does not answer (S3, PostgreSQL) is asked again before a step fails.
         reports_url: Address under which reports are served, if they are; else they are linked as files.
         owners: Who answers for all of a deployment's assets, as Dagster writes it; a JSON list in the environment
             (`["team:network-ops"]`).
@@ -45,6 +48,8 @@ class Settings(BaseSettings):
     dagster_home: Path = Path()
     quarantine: Path = Path()
     consumption: Path = Path()
+    s3_endpoint: str | None = None
+    patience: float = Field(default=30.0, gt=0)
     reports_url: str | None = None
     owners: tuple[str, ...] = ()
 

@@ -14,7 +14,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ from blake3 import blake3
 from resources import provenance
 from resources.catalog import Catalog, ThingRows, attribute_rows
 from resources.errors import MlassetsError
-from resources.lake import Lake, LakeError, encode_name, hash_bytes, reached
+from resources.lake import Lake, LakeError, LakeUnreachable, encode_name, hash_bytes, open_lake, reached
 from resources.settings import Settings
 from resources.verdicts import Verdict
 
@@ -400,8 +400,8 @@ class Thing:
             raise UnknownThing(
                 f"{self} has no dataset, only {sorted(self.artifacts) or 'parameters and metrics'}"
             )
-        for component in self.files.values():
-            size = self._lake.size_of(component.path)
+        files = list(self.files.values())
+        for component, size in zip(files, self._lake.sizes_of([one.path for one in files]), strict=True):
             if size != component.size:
                 found = "missing" if size is None else f"{size} bytes long instead of {component.size}"
                 raise DamagedThing(f"{component.path} of {self} is {found}; restore it from a backup")
@@ -502,7 +502,8 @@ class Store:
     @classmethod
     def open(cls, settings: Settings) -> "Store":
         """Open the store that the settings name; lake and catalog are made where they do not exist."""
-        return cls(Lake(settings.lake), Catalog(settings.catalog))
+        lake = open_lake(settings.lake, endpoint=settings.s3_endpoint, patience=settings.patience)
+        return cls(lake, Catalog(settings.catalog))
 
     def commit(
         self,
@@ -538,8 +539,12 @@ class Store:
         try:
             components, schema = self._write_components(folder, draft, previous)
             self._write_environment()
+        except LakeUnreachable:
+            # Asking a server that is down to clean up would only take its time once more; `sweep` does it later.
+            raise
         except BaseException:
-            self.lake.delete_folder(folder)
+            with suppress(LakeError):
+                self.lake.delete_folder(folder)
             raise
         now = datetime.now(UTC)
         manifest = {
@@ -607,9 +612,6 @@ class Store:
             path = f"{folder}/artifacts/{encode_name(_name(name, 'artifacts'))}"
             components.append(self._write_file("artifact", name, path, content, before))
         _refuse_doubles(components)
-        for subfolder in ("artifacts", "data"):
-            if any(one.path.startswith(f"{folder}/{subfolder}/") for one in components):
-                self.lake.sync_folder(f"{folder}/{subfolder}")
         reached("components written")
         return components, schema
 

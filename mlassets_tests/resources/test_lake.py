@@ -8,12 +8,12 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.lake import Lake, LakeError, encode_name
+from resources.lake import Lake, LakeError, NameTaken, encode_name, open_lake
 
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    return Lake(str(tmp_path / "lake"))
+    return open_lake(str(tmp_path / "lake"))
 
 
 @given(st.text(min_size=1, max_size=400), st.text(min_size=1, max_size=400))
@@ -72,4 +72,13 @@ def test_columns_that_cannot_be_stored_are_refused(lake: Lake) -> None:
 
 def test_an_unknown_kind_of_lake_is_refused_with_the_setting_to_change() -> None:
     with pytest.raises(LakeError, match="MLASSETS_LAKE"):
-        Lake("ftp://host/x")
+        open_lake("ftp://host/x")
+
+
+def test_a_name_is_claimed_once(lake: Lake) -> None:
+    lake.put_bytes("a/name", b"1")
+    assert lake.put_bytes("a/name", b"1").size == 1
+    with pytest.raises(NameTaken, match="a/name is taken"):
+        lake.put_all({"a/other": b"2", "a/name": b"2"})
+    assert lake.read_bytes("a/name") == b"1"
+    assert list(lake.files("tmp")) == []
