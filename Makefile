@@ -27,6 +27,9 @@ test: $(TOOLS) ## Run the whole test suite, on two cores at most.
 	@if [ ! -x $(CHROMIUM) ]; then \
 		echo "make test: the tests that look at Dagster's pages need $(CHROMIUM), and it is not there."; \
 		echo "On Debian and Ubuntu: apt-get install chromium"; exit 1; fi
+	@if ! command -v initdb > /dev/null && ! ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1; then \
+		echo "make test: the storage tests start a PostgreSQL of their own, and there is no initdb on PATH or in /usr/lib/postgresql."; \
+		echo "On Debian and Ubuntu: apt-get install postgresql"; exit 1; fi
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 ui: $(RUNTIME) ## Open Dagster on a home: make ui MLASSETS_HOME=.mlassets
