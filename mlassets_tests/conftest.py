@@ -7,6 +7,7 @@ import pytest
 
 from mlassets_tests.places import Place
 from mlassets_tests.servers import Keys, PostgresServer, S3Server
+from resources.settings import Settings
 
 
 @pytest.fixture(scope="session")
