@@ -14,9 +14,9 @@ from rich.markup import escape
 from mlassets.automation.sensors import new_data_sensor, new_files_sensor, sync_partitions
 from mlassets.cli import print_status, showing_progress
 from mlassets.home import Home
+from mlassets.ingestion.taking import land
 from mlassets.projects import ProjectSpec
 from mlassets.runs import Outcome, Runner, instance_of
-from mlassets.starting import land
 from mlassets.steps import DRAW_DATA, SOURCES
 from mlassets.summaries import described, status_of
 from resources.errors import MlassetsError
@@ -56,7 +56,7 @@ def run_demo(folder: Path, console: Console) -> dict[str, Any]:
         console.rule(f"A new home in {escape(str(folder))}; January to March 2013 land")
         shutil.copyfile(EXAMPLE / f"{PROJECT}.yaml", settings.projects / f"{PROJECT}.yaml")
         land_months(settings, FIRST_MONTHS)
-        land(EXAMPLE / "landing/planes/planes.csv.gz", Path(settings.landing) / "planes/planes.csv.gz")
+        land(EXAMPLE / "landing/planes/planes.csv.gz", settings, "planes/planes.csv.gz")
         runner = Runner(home, instance, on_start, on_end)
         first = [*runner.take_landed_files(), *runner.run_due()]
         spec = home.projects().specs[PROJECT]
@@ -129,7 +129,7 @@ def land_months(settings: Settings, months: tuple[str, ...]) -> None:
     for month in months:
         for source in ("flights", "weather"):
             (file,) = (EXAMPLE / "landing" / source).glob(f"{month}.*")
-            land(file, Path(settings.landing) / source / file.name)
+            land(file, settings, f"{source}/{file.name}")
 
 
 def _follow_sensors(runner: Runner, home: Home, instance: dg.DagsterInstance) -> list[Outcome]:

@@ -1,12 +1,10 @@
 """Starting a project from one file: its spec is inferred, and the file lands as its source."""
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from mlassets.inference import infer_spec
+from mlassets.ingestion.taking import land
 from mlassets.runs import lay_out
 from resources.errors import MlassetsError
 from resources.settings import Settings
@@ -22,12 +20,12 @@ class Started:
 
     Attributes:
         spec: The spec file.
-        landed: Where the data file landed.
+        landed: Where the data file landed: a path, or a URI.
         notes: What was inferred, a sentence each.
     """
 
     spec: Path
-    landed: Path
+    landed: str
     notes: tuple[str, ...]
 
 
@@ -43,21 +41,8 @@ def start_project(
     inferred = infer_spec(data, project, target, segment)
     lay_out(settings)
     spec = settings.projects / f"{project}.yaml"
-    landed = Path(settings.landing) / inferred.source / data.name
     if spec.exists():
         raise ProjectExists(f"{spec} is there already; remove it, or give the project another name")
-    landed.parent.mkdir(parents=True, exist_ok=True)
-    land(data, landed)
+    landed = land(data, settings, f"{inferred.source}/{data.name}")
     spec.write_text(inferred.text, encoding="utf-8")
     return Started(spec, landed, inferred.notes)
-
-
-def land(file: Path, landed: Path) -> None:
-    """Copy a file into the landing zone so that nobody sees it half-written."""
-    landed.parent.mkdir(parents=True, exist_ok=True)
-    hidden = landed.with_name(f".{uuid4().hex}.part")
-    try:
-        shutil.copyfile(file, hidden)
-        os.replace(hidden, landed)  # noqa: PTH105 - the atomic replacement is the point
-    finally:
-        hidden.unlink(missing_ok=True)

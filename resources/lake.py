@@ -273,6 +273,15 @@ class Lake(ABC):
         """
 
     @abstractmethod
+    def fetch(self, path: str, target: Path) -> str:
+        """Copy the file at `path` to one on this machine's disk and return the BLAKE3 hash of its bytes.
+
+        Raises:
+            NotInLake: If it is not there.
+            LakeError: If it cannot be read, or the copy cannot be written.
+        """
+
+    @abstractmethod
     def size_of(self, path: str) -> int | None:
         """Return the size of `path` in bytes, or None if there is no such file."""
 
@@ -385,7 +394,7 @@ class Folder(Lake):
         with self._writing(path):
             self._make_folder(full)
             self._pending.update((full, _folder_of(full)))
-            with open(full, "xb", buffering=0) as raw:  # noqa: PTH123
+            with open(full, "xb", buffering=_CHUNK) as raw:  # noqa: PTH123
                 reached("file created")
                 sink = HashingFile(raw)
                 yield sink
@@ -490,6 +499,14 @@ class Folder(Lake):
             while chunk := raw.read(_CHUNK):
                 hasher.update(chunk)
         return hasher.hexdigest()
+
+    def fetch(self, path: str, target: Path) -> str:
+        """Copy the file at `path` to one on this machine's disk and return the BLAKE3 hash of its bytes."""
+        with self._open(path) as raw, target.open("wb", buffering=_CHUNK) as copy:
+            sink = HashingFile(copy)
+            while chunk := raw.read(_CHUNK):
+                sink.write(chunk)
+        return sink.hexdigest()
 
     def size_of(self, path: str) -> int | None:
         """Return the size of `path` in bytes, or None if there is no such file."""

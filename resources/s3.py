@@ -128,7 +128,7 @@ class Bucket(Lake):
         again = Retrying(
             retry=retry_if_exception(_is_transient),
             stop=stop_after_delay(self.patience),
-            wait=wait_exponential_jitter(initial=0.1, max=5.0),
+            wait=wait_exponential_jitter(multiplier=0.1, max=5.0),
             reraise=True,
         )
         try:
@@ -161,7 +161,7 @@ class Bucket(Lake):
         try:
             staged = Path(folder, "file")
             try:
-                with staged.open("xb", buffering=0) as raw:
+                with staged.open("xb", buffering=_CHUNK) as raw:
                     reached("file created")
                     sink = HashingFile(raw)
                     yield sink
@@ -242,7 +242,7 @@ class Bucket(Lake):
 
         def copy() -> str:
             body = self._client.get_object(Bucket=self.bucket, Key=key)["Body"]
-            with target.open("wb", buffering=0) as raw:
+            with target.open("wb", buffering=_CHUNK) as raw:
                 sink = HashingFile(raw)
                 for chunk in body.iter_chunks(_CHUNK):
                     sink.write(chunk)

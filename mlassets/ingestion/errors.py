@@ -56,6 +56,17 @@ class BadEncoding(UnreadableFile):
     """The file is not UTF-8 throughout."""
 
 
+class ChangedWhileRead(UnreadableFile):
+    """Somebody wrote to the file between the look at it and the end of reading it."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(
+            file,
+            "it changed while it was being read",
+            "It is looked at again; land files under a temporary name and rename them when they are complete",
+        )
+
+
 class SchemaConflict(UnreadableFile):
     """A column of the file cannot be brought together with what the source already holds.
 

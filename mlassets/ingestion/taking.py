@@ -11,17 +11,19 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 from blake3 import blake3
 
-from mlassets.ingestion.errors import UnreadableFile
+from mlassets.ingestion.errors import ChangedWhileRead, UnreadableFile
 from mlassets.ingestion.formats import Converted, convert
 from mlassets.ingestion.landing import (
     LandedFile,
+    Listing,
     fingerprint,
     list_landing,
     remove_note,
@@ -29,6 +31,7 @@ from mlassets.ingestion.landing import (
     write_note,
 )
 from mlassets.ingestion.schemas import reconcile
+from resources.lake import Folder, Lake, open_lake
 from resources.settings import Settings
 from resources.things import Component, Draft, Partition, Store, Thing
 
@@ -41,29 +44,98 @@ class Zone:
     """Where the files of one source land.
 
     Attributes:
-        filesystem: Where to look.
-        base: Folder, or bucket with a prefix, that `pattern` is relative to.
+        place: The folder, or the S3 prefix, that `pattern` is relative to.
         pattern: Glob of the source's files.
     """
 
-    filesystem: pafs.FileSystem
-    base: str
+    place: Lake
     pattern: str
 
-    def path(self, file: LandedFile) -> str:
-        """Return where a listed file is."""
-        return f"{self.base.rstrip('/')}/{file.name}"
+    def listing(self) -> Listing:
+        """Return what is there now.
+
+        Raises:
+            LakeUnreachable: If the storage does not answer, or not to us.
+        """
+        with self.place.scanning(self.pattern):
+            return list_landing(self.pattern, self.place.fs, self.place.root)
+
+    def fingerprint(self, file: LandedFile) -> str:
+        """Return the BLAKE3 hash of a listed file's bytes."""
+        if isinstance(self.place, Folder):
+            return fingerprint(self.place.fs, f"{self.place.root}/{file.name}")
+        return self.place.hash_of(file.name)
+
+    @contextmanager
+    def local(self, file: LandedFile, content: str, folder: Path) -> Iterator[Path]:
+        """Give a listed file as a path on this machine, fetching it into `folder` if it lies elsewhere.
+
+        Raises:
+            ChangedWhileRead: If its bytes are not those with the hash `content`, or change meanwhile.
+        """
+        if isinstance(self.place, Folder):
+            path = Path(self.place.root, file.name)
+            try:
+                yield path
+            except (UnreadableFile, FileNotFoundError) as error:
+                if _is_another(path, file):
+                    raise ChangedWhileRead(file.name) from error
+                raise
+            if _is_another(path, file):
+                raise ChangedWhileRead(file.name)
+            return
+        fetched = folder / "landed"
+        if self.place.fetch(file.name, fetched) != content:
+            raise ChangedWhileRead(file.name)
+        yield fetched
+
+
+def _is_another(path: Path, file: LandedFile) -> bool:
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return True
+    return (state.st_size, state.st_mtime_ns) != (file.size, file.mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def landing_place(uri: str, endpoint: str | None, patience: float) -> Lake:
+    """Open a landing zone, once per process."""
+    return open_lake(uri, endpoint=endpoint, patience=patience)
 
 
 def zone_of(glob: str, settings: Settings) -> Zone:
     """Return where a spec's glob looks: below the landing zone if it starts with `landing/`, else below the home."""
     folder, _, rest = glob.partition("/")
     if folder == LANDING and rest:
-        if "://" in settings.landing:
-            filesystem, base = pafs.FileSystem.from_uri(settings.landing)
-            return Zone(filesystem, base, rest)
-        return Zone(pafs.LocalFileSystem(), settings.landing, rest)
-    return Zone(pafs.LocalFileSystem(), str(settings.home), glob)
+        return Zone(landing_place(settings.landing, settings.s3_endpoint, settings.patience), rest)
+    return Zone(Folder(str(settings.home)), glob)
+
+
+def land(file: Path, settings: Settings, name: str) -> str:
+    """Copy a file into the landing zone so that nobody sees it half-written.
+
+    Args:
+        file: The file.
+        settings: Where the landing zone is.
+        name: Path within the landing zone, as in `flights/2013-01.csv`.
+
+    Returns:
+        Where it landed: an absolute path, or a URI.
+    """
+    place = landing_place(settings.landing, settings.s3_endpoint, settings.patience)
+    if not isinstance(place, Folder):
+        place.write_file(name, file)
+        return place.location(name)
+    landed = Path(place.full(name))
+    landed.parent.mkdir(parents=True, exist_ok=True)
+    hidden = landed.with_name(f".{uuid4().hex}.part")
+    try:
+        shutil.copyfile(file, hidden)
+        hidden.replace(landed)
+    finally:
+        hidden.unlink(missing_ok=True)
+    return str(landed)
 
 
 @dataclass(frozen=True)
@@ -108,7 +180,7 @@ def plan_landing(
     notes: list[str] = []
     for name, glob in sources.items():
         zone = zone_of(glob, settings)
-        listing = list_landing(zone.pattern, zone.filesystem, zone.base)
+        listing = zone.listing()
         notes += [f"{name}: {file} is ignored: {reason}" for file, reason in listing.ignored.items()]
         seen = before.get(name, {})
         last = [LandedFile(file, size, mtime_ns) for file, (size, mtime_ns, _) in seen.items()]
@@ -118,7 +190,7 @@ def plan_landing(
         for file in found.ready:
             remembered = seen.get(file.name)
             same = remembered is not None and remembered[:2] == [file.size, file.mtime_ns] and remembered[2]
-            hashes[file.name] = known.hash_of(file) or (same or fingerprint(zone.filesystem, zone.path(file)))
+            hashes[file.name] = known.hash_of(file) or (same or zone.fingerprint(file))
         after[name] = {file.name: [file.size, file.mtime_ns, hashes.get(file.name)] for file in listing.files}
         wanted = known.hashes_with(hashes)
         if wanted != known.hashes:
@@ -197,15 +269,13 @@ def taking(
         quiet_seconds: Files that may still be written to are looked at again after this time; 0 takes all at once.
     """
     before = _Known(known)
-    listing = list_landing(zone.pattern, zone.filesystem, zone.base)
+    listing = zone.listing()
     files: Sequence[LandedFile] = listing.files
     if quiet_seconds and settled((), listing, now_ns=time.time_ns()).waiting:
         time.sleep(quiet_seconds)
-        again = list_landing(zone.pattern, zone.filesystem, zone.base)
+        again = zone.listing()
         files = settled(listing.files, again, now_ns=time.time_ns()).ready
-    hashes = {
-        file.name: before.hash_of(file) or fingerprint(zone.filesystem, zone.path(file)) for file in files
-    }
+    hashes = {file.name: before.hash_of(file) or zone.fingerprint(file) for file in files}
     if before.hashes_with(hashes) == before.hashes:
         yield Taken(None, ())
         return
@@ -225,8 +295,18 @@ def _take(
 ) -> Taken:
     reading = _Reading(zone, folder)
     errors: dict[str, UnreadableFile] = {}
+    changing: list[str] = []
     while True:
         fitted = _fit(before, files, hashes, reading, errors)
+        moved = [name for name, error in fitted.errors.items() if isinstance(error, ChangedWhileRead)]
+        if moved:
+            # Not a fault of the file's: it is left for the next look.
+            changing += [str(fitted.errors[name]) for name in moved]
+            files = [file for file in files if file.name not in moved]
+            hashes = {name: content for name, content in hashes.items() if name not in moved}
+            if before.hashes_with(hashes) == before.hashes:
+                return Taken(None, tuple(changing))
+            continue
         # Where a file is refused, what was taken under its name before stays until a readable file replaces it. The
         # others must then fit that too.
         back = {
@@ -261,7 +341,7 @@ def _take(
         },
         code_version=code_version,
     )
-    return Taken(draft, tuple(fitted.notes))
+    return Taken(draft, (*fitted.notes, *changing))
 
 
 def _record(file: LandedFile, hashes: Mapping[str, str]) -> dict[str, Any]:
@@ -290,7 +370,8 @@ class _Reading:
         if key not in self._done:
             sink = self._folder / f"{len(self._done)}.parquet"
             try:
-                converted = convert(_local(self._zone, file, self._folder), file.name, sink)
+                with self._zone.local(file, content, self._folder) as path:
+                    converted = convert(path, file.name, sink)
                 self._done[key] = sink, converted
             except UnreadableFile as error:
                 self._done[key] = error
@@ -381,16 +462,3 @@ def _schema_of(before: _Known, staying: Collection[str]) -> pa.Schema:
     for one in stay:
         schema = reconcile(schema, before.thing.file_schema(one["component"]), one["name"])
     return schema
-
-
-def _local(zone: Zone, file: LandedFile, folder: Path) -> Path:
-    """Return a landed file as a path on this machine, fetching it if it lies elsewhere."""
-    if isinstance(zone.filesystem, pafs.LocalFileSystem):
-        return Path(zone.path(file))
-    fetched = folder / "landed"
-    with (
-        zone.filesystem.open_input_stream(zone.path(file), compression=None) as stream,
-        fetched.open("wb") as target,
-    ):
-        shutil.copyfileobj(stream, target)
-    return fetched
