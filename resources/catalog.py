@@ -1,28 +1,31 @@
 """The SQL index of all Things, their edges, attributes, components and verdicts.
 
-It holds nothing that the lake does not: it can be thrown away and built again from the manifests. The same
-SQLAlchemy Core statements run on SQLite and PostgreSQL.
+It holds nothing that the lake does not: it can be thrown away and built again from the manifests.
 """
 
-import fcntl
-import os
 import sys
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from resources.errors import MlassetsError
-from resources.lake import reached
+from resources.database import HEAD, PATIENCE, CatalogError, CatalogOutdated, Database
 
-HEAD = "0001"
-_BUSY_SECONDS = 60
-_MIGRATION_LOCK = 0x6D6C6173
+__all__ = [
+    "ATTRIBUTES",
+    "COMPONENTS",
+    "EDGES",
+    "HEAD",
+    "THINGS",
+    "VERDICTS",
+    "Catalog",
+    "CatalogError",
+    "CatalogOutdated",
+    "ThingRows",
+    "attribute_rows",
+]
+
 _LONGEST_TEXT = 300
 _LARGEST = sys.float_info.max
 _IDS_PER_QUERY = 500
@@ -38,6 +41,7 @@ THINGS = sa.Table(
         sa.Column(name, sa.Text)
         for name in ("data_version", "code_version", "spec_hash", "run_id", "manifest")
     ),
+    sa.Column("retired_at", sa.String(32)),
 )
 EDGES = sa.Table("edges", _metadata, *(sa.Column(name, sa.String(36)) for name in ("thing_id", "based_on")))
 ATTRIBUTES = sa.Table(
@@ -68,14 +72,9 @@ VERDICTS = sa.Table(
     sa.Column("observed", sa.Double),
     sa.Column("verdict", sa.Text),
 )
-_REVISION = sa.table("alembic_version", sa.column("version_num"))
+_PARTS = (EDGES, ATTRIBUTES, COMPONENTS)
 
 _Row = dict[str, Any]
-_Result = TypeVar("_Result")
-
-
-class CatalogError(MlassetsError):
-    """The catalog cannot be opened, read or written."""
 
 
 @dataclass
@@ -96,8 +95,8 @@ def attribute_rows(thing_id: str, kind: str, values: Mapping[str, Any]) -> list[
     found: dict[str, _Row] = {}
     for name, value in _flat(values):
         number = float(value) if isinstance(value, (int, float)) and abs(value) <= _LARGEST else None
-        text = _storable(value) if isinstance(value, str) else None
-        key = _storable(name)
+        text = storable(value) if isinstance(value, str) else None
+        key = storable(name)
         found[key] = {"thing_id": thing_id, "kind": kind, "name": key, "number": number, "text": text}
     return list(found.values())
 
@@ -110,198 +109,209 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
             yield before + name, value
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Return `text` as an index can hold it: not too long, no NUL (PostgreSQL), no lone surrogates."""
     return text[:_LONGEST_TEXT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 class Catalog:
-    """The index, on SQLite or PostgreSQL; created and migrated when it is opened."""
+    """The index, on SQLite or PostgreSQL; laid out when an empty database is opened."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = PATIENCE) -> None:
         """Open the catalog at a SQLAlchemy URL.
 
+        Args:
+            url: Where the database is.
+            patience: Seconds for which a PostgreSQL that has gone away is tried again.
+
         Raises:
+            CatalogOutdated: If it has to be migrated first.
             CatalogError: If it cannot be reached, or was written by a newer version of mlassets.
         """
+        self._database = Database(url, patience)
+        self._database.lay_out()
+
+    @staticmethod
+    def revision(url: str, patience: float = PATIENCE) -> str | None:
+        """Return the revision of the tables at `url`, None if there are none; nothing is laid out or changed.
+
+        Raises:
+            CatalogError: If the database cannot be read.
+        """
+        database = Database(url, patience)
         try:
-            self.url = sa.make_url(url)
-        except SQLAlchemyError:
-            raise CatalogError(
-                "the catalog's URL cannot be understood. Set MLASSETS_CATALOG to a path, "
-                "sqlite:////absolute/path.db or postgresql+psycopg2://user:password@host/database"
-            ) from None
-        self._sqlite = self.url.get_backend_name() == "sqlite"
+            return database.revision()
+        finally:
+            database.close()
+
+    @staticmethod
+    def migrate(url: str, patience: float = PATIENCE) -> str | None:
+        """Bring the tables at `url` to `HEAD`, in one transaction, and return the revision they had before.
+
+        Raises:
+            CatalogError: If the database cannot be changed, or a newer version of mlassets made the tables.
+        """
+        database = Database(url, patience)
         try:
-            self._engine = self._connect()
-            self._migrate()
-        except (SQLAlchemyError, OSError, ImportError) as error:
-            raise self._failed("opened", error) from error
+            return database.migrate()
+        finally:
+            database.close()
 
     @property
     def shown(self) -> str:
         """The URL without its password."""
-        return self.url.render_as_string(hide_password=True)
-
-    def _failed(self, what: str, error: Exception) -> CatalogError:
-        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-        return CatalogError(
-            f"the catalog {self.shown} cannot be {what}: {reason.strip()}. Check MLASSETS_CATALOG, "
-            "that its place can be written to, and that the database is up"
-        )
-
-    def _connect(self) -> sa.Engine:
-        if not self._sqlite:
-            return sa.create_engine(self.url, pool_pre_ping=True)
-        if self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_SECONDS})
-
-        @sa.event.listens_for(engine, "connect")
-        def _settle(connection: Any, _record: Any) -> None:
-            connection.isolation_level = None
-            connection.execute("PRAGMA synchronous=NORMAL")
-
-        @sa.event.listens_for(engine, "begin")
-        def _begin(connection: sa.Connection) -> None:
-            # A transaction that first reads and then writes would fail at once, without waiting, if another
-            # process wrote in between; taking the write lock at its start makes it wait its turn instead.
-            if connection.get_execution_options().get("writes"):
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-        forget = weakref.WeakMethod(engine.dispose)
-        os.register_at_fork(after_in_child=lambda: (dispose := forget()) and dispose(close=False))
-        return engine
-
-    def _revision(self, connection: sa.Connection) -> str | None:
-        if not sa.inspect(connection).has_table("alembic_version"):
-            return None
-        return connection.execute(sa.select(_REVISION.c.version_num)).scalar()
-
-    def _migrate(self) -> None:
-        with self._engine.connect() as connection:
-            revision = self._revision(connection)
-        if revision == HEAD:
-            return
-        with self._migrating() as connection:
-            revision = self._revision(connection)
-            if revision == HEAD:
-                return
-            if revision is not None and revision > HEAD:
-                raise CatalogError(
-                    f"the catalog {self.shown} has revision {revision}, newer than this mlassets "
-                    f"knows ({HEAD}); upgrade mlassets"
-                )
-            from alembic import command
-            from alembic.config import Config
-
-            config = Config()
-            config.set_main_option(
-                "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
-            )
-            config.attributes["connection"] = connection
-            command.upgrade(config, HEAD)
-
-    @contextmanager
-    def _migrating(self) -> Iterator[sa.Connection]:
-        """Give one process at a time a connection to change the tables with, in one transaction."""
-        if not self._sqlite:
-            with self._engine.begin() as connection:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-                yield connection
-            return
-        with open(f"{self.url.database}.lock", "w") as lock:  # noqa: PTH123
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # Changing the journal needs the database for oneself and does not wait for it, hence the lock.
-            raw = self._engine.raw_connection()
-            raw.cursor().execute("PRAGMA journal_mode=WAL")
-            raw.close()
-            with self._engine.execution_options(writes=True).begin() as connection:
-                yield connection
-
-    def _read(self, work: Callable[[sa.Connection], _Result]) -> _Result:
-        try:
-            with self._engine.connect() as connection:
-                return work(connection)
-        except SQLAlchemyError as error:
-            raise self._failed("read", error) from error
-
-    def _write(self, work: Callable[[sa.Connection], None]) -> None:
-        try:
-            with self._engine.execution_options(writes=True).begin() as connection:
-                work(connection)
-                reached("before row commit")
-        except IntegrityError:
-            raise
-        except SQLAlchemyError as error:
-            raise self._failed("written", error) from error
-
-    def _write_first_of(self, *works: Callable[[sa.Connection], None]) -> None:
-        """Try each in turn until one does not meet a row that another process has just added."""
-        for attempt, work in enumerate(works, start=1):
-            try:
-                self._write(work)
-            except IntegrityError as error:
-                if attempt == len(works):
-                    raise self._failed("written", error) from error
-            else:
-                return
+        return self._database.shown
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self._database.close()
+
+    def _add(self, connection: sa.Connection, table: sa.Table, rows: Sequence[_Row]) -> None:
+        """Insert rows; those that are there already are left, as what they index never changes."""
+        if rows:
+            connection.execute(self._database.insert(table).on_conflict_do_nothing(), rows)
 
     def add_things(self, things: Sequence[ThingRows]) -> None:
         """Add the rows of Things in one transaction; those that are there already are left as they are."""
-
-        def fresh(connection: sa.Connection) -> None:
-            _insert_things(connection, things)
-
-        def others(connection: sa.Connection) -> None:
-            there = _present(connection, [rows.thing["id"] for rows in things])
-            _insert_things(connection, [rows for rows in things if rows.thing["id"] not in there])
-
-        # A sync in another process may adopt a Thing between its manifest and its row.
-        self._write_first_of(fresh, others, others)
-
-    def add_verdicts(self, rows: Sequence[_Row]) -> None:
-        """Add verdict rows in one transaction; check runs that are there already are left as they are."""
-
-        def fresh(connection: sa.Connection) -> None:
-            if rows:
-                connection.execute(sa.insert(VERDICTS), list(rows))
-
-        def others(connection: sa.Connection) -> None:
-            there = _check_runs(connection)
-            new = [row for row in rows if (row["thing_id"], row["check_run"]) not in there]
-            if new:
-                connection.execute(sa.insert(VERDICTS), new)
-
-        self._write_first_of(fresh, others, others)
-
-    def replace_all(self, load: Callable[[], tuple[Iterable[Sequence[ThingRows]], Iterable[_Row]]]) -> None:
-        """Empty every table and fill it anew in one transaction: readers see the old state or the new.
-
-        Args:
-            load: Called inside of the transaction; returns batches of Things, and verdict rows.
-        """
+        # In order of their ids, so that two transactions that add the same Things never wait for each other.
+        ordered = sorted(things, key=_thing_id)
 
         def work(connection: sa.Connection) -> None:
-            for table in reversed(_metadata.sorted_tables):
-                connection.execute(sa.delete(table))
-            things, verdicts = load()
-            for batch in things:
-                _insert_things(connection, batch)
-            rows = list(verdicts)
-            if rows:
-                connection.execute(sa.insert(VERDICTS), rows)
+            self._add(connection, THINGS, [each.thing for each in ordered])
+            self._add_parts(connection, ordered)
 
-        self._write_first_of(work, work, work)
+        self._database.write(work)
 
-    def manifest(self, thing_id: str) -> str | None:
-        """Return the manifest of a Thing as JSON text, or None if there is no such Thing."""
-        query = sa.select(THINGS.c.manifest).where(THINGS.c.id == thing_id)
-        return self._read(lambda connection: connection.execute(query).scalar())
+    def _add_parts(self, connection: sa.Connection, things: Sequence[ThingRows]) -> None:
+        self._add(connection, EDGES, [row for each in things for row in each.edges])
+        self._add(connection, ATTRIBUTES, [row for each in things for row in each.attributes])
+        self._add(connection, COMPONENTS, [row for each in things for row in each.components])
+
+    def replace_things(self, things: Sequence[ThingRows]) -> None:
+        """Put the rows of Things in place of those that are there, in one transaction.
+
+        A Thing that is retired stays so.
+        """
+        ordered = sorted(things, key=_thing_id)
+        ids = [{"id": each.thing["id"]} for each in ordered]
+
+        def work(connection: sa.Connection) -> None:
+            if not ordered:
+                return
+            insert = self._database.insert(THINGS)
+            changed: dict[str, Any] = {
+                column.name: insert.excluded[column.name] for column in THINGS.columns if column.name != "id"
+            }
+            # Not deleted and inserted anew: whoever retires it at this moment waits for this very row.
+            changed["retired_at"] = sa.func.coalesce(insert.excluded.retired_at, THINGS.c.retired_at)
+            connection.execute(
+                insert.on_conflict_do_update(index_elements=["id"], set_=changed),
+                [{"retired_at": None, **each.thing} for each in ordered],
+            )
+            for table in _PARTS:
+                connection.execute(sa.delete(table).where(table.c.thing_id == sa.bindparam("id")), ids)
+            self._add_parts(connection, ordered)
+
+        self._database.write(work)
+
+    def remove_things(self, ids: Sequence[str]) -> None:
+        """Remove the rows of Things, in one transaction."""
+        bound = [{"one": thing_id} for thing_id in sorted(ids)]
+
+        def work(connection: sa.Connection) -> None:
+            if bound:
+                connection.execute(sa.delete(THINGS).where(THINGS.c.id == sa.bindparam("one")), bound)
+                for table in _PARTS:
+                    connection.execute(sa.delete(table).where(table.c.thing_id == sa.bindparam("one")), bound)
+
+        self._database.write(work)
+
+    def strays(self) -> set[str]:
+        """Return the ids of Things that have edges, attributes or components, but no row of their own."""
+
+        def work(connection: sa.Connection) -> set[str]:
+            found: set[str] = set()
+            for table in _PARTS:
+                owned = sa.exists().where(THINGS.c.id == table.c.thing_id)
+                query = sa.select(table.c.thing_id).where(~owned).distinct()
+                found.update(connection.execute(query).scalars())
+            return found
+
+        return self._database.read(work)
+
+    def add_verdicts(self, rows: Sequence[_Row]) -> None:
+        """Add verdict rows in one transaction; those that are there already are left as they are."""
+        ordered = sorted(rows, key=_verdict_key)
+        self._database.write(lambda connection: self._add(connection, VERDICTS, ordered))
+
+    def replace_verdicts(self, check_runs: Iterable[tuple[str, str]], rows: Sequence[_Row]) -> None:
+        """Put `rows` in place of all rows of some (Thing, check run), in one transaction."""
+        bound = [{"thing": thing, "run": run} for thing, run in sorted(check_runs)]
+        ordered = sorted(rows, key=_verdict_key)
+
+        def work(connection: sa.Connection) -> None:
+            if bound:
+                whole = sa.and_(
+                    VERDICTS.c.thing_id == sa.bindparam("thing"), VERDICTS.c.check_run == sa.bindparam("run")
+                )
+                connection.execute(sa.delete(VERDICTS).where(whole), bound)
+            self._add(connection, VERDICTS, ordered)
+
+        self._database.write(work)
+
+    def retire(self, retired: Mapping[str, str | None]) -> None:
+        """Set when Things were retired, by id; None if they were not."""
+        bound = [{"one": thing_id, "at": retired[thing_id]} for thing_id in sorted(retired)]
+        change = (
+            sa.update(THINGS).where(THINGS.c.id == sa.bindparam("one")).values(retired_at=sa.bindparam("at"))
+        )
+        if bound:
+            self._database.write(lambda connection: connection.execute(change, bound))
+
+    def retired(self) -> set[str]:
+        """Return the ids of all Things that are retired."""
+        query = sa.select(THINGS.c.id).where(THINGS.c.retired_at.is_not(None))
+        return self._database.read(lambda connection: set(connection.execute(query).scalars()))
+
+    def ids(self) -> set[str]:
+        """Return the ids of all Things."""
+        return self._database.read(
+            lambda connection: set(connection.execute(sa.select(THINGS.c.id)).scalars())
+        )
+
+    def manifest(self, thing_id: str) -> tuple[str, str | None] | None:
+        """Return the manifest of a Thing as JSON text and when it was retired, or None if there is no such Thing."""
+        query = sa.select(THINGS.c.manifest, THINGS.c.retired_at).where(THINGS.c.id == thing_id)
+
+        def work(connection: sa.Connection) -> tuple[str, str | None] | None:
+            row = connection.execute(query).first()
+            return (row.manifest, row.retired_at) if row else None
+
+        return self._database.read(work)
+
+    def manifests_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the manifests of those of `ids` that are in the catalog."""
+        columns = (THINGS.c.id, THINGS.c.manifest)
+
+        def work(connection: sa.Connection) -> dict[str, str]:
+            return {row.id: row.manifest for row in _rows_of(connection, columns, THINGS.c.id, ids)}
+
+        return self._database.read(work)
+
+    def newest(self, step: str, partition: str) -> tuple[str, str | None] | None:
+        """Return the newest version's manifest, retired or not, and when it was retired; None if there is none."""
+        query = (
+            sa.select(THINGS.c.manifest, THINGS.c.retired_at)
+            .where(THINGS.c.step == step, THINGS.c.partition == partition)
+            .order_by(THINGS.c.id.desc())
+            .limit(1)
+        )
+
+        def work(connection: sa.Connection) -> tuple[str, str | None] | None:
+            row = connection.execute(query).first()
+            return (row.manifest, row.retired_at) if row else None
+
+        return self._database.read(work)
 
     def manifests(
         self,
@@ -311,8 +321,13 @@ class Catalog:
         project: str | None = None,
         limit: int | None = None,
     ) -> list[str]:
-        """Return the manifests of the versions that match all that is given, newest first."""
-        query = sa.select(THINGS.c.manifest).order_by(THINGS.c.id.desc()).limit(limit)
+        """Return the manifests of the versions that match all that is given and are not retired, newest first."""
+        query = (
+            sa.select(THINGS.c.manifest)
+            .where(THINGS.c.retired_at.is_(None))
+            .order_by(THINGS.c.id.desc())
+            .limit(limit)
+        )
         for column, value in (
             (THINGS.c.step, step),
             (THINGS.c.partition, partition),
@@ -320,78 +335,98 @@ class Catalog:
         ):
             if value is not None:
                 query = query.where(column == value)
-        return self._read(lambda connection: list(connection.execute(query).scalars()))
+        return self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
     def latest_of(self, step: str) -> list[str]:
-        """Return the manifest of the newest version of every partition of `step`, by partition."""
+        """Return the manifest of the newest version of every partition of `step`, retired ones left out."""
+        # From one partition to the next within the index, however many versions each has.
+        of_step = THINGS.c.step == step
+        first = sa.select(sa.func.min(THINGS.c.partition).label("partition")).where(of_step)
+        each = first.cte("each", recursive=True)
+        after = sa.select(sa.func.min(THINGS.c.partition)).where(
+            of_step, THINGS.c.partition > each.c.partition
+        )
+        each = each.union_all(
+            sa.select(after.correlate(each).scalar_subquery()).where(each.c.partition.is_not(None))
+        )
+        version = THINGS.alias()
         newest = (
-            sa.select(sa.func.max(THINGS.c.id)).where(THINGS.c.step == step).group_by(THINGS.c.partition)
-        ).scalar_subquery()
-        query = sa.select(THINGS.c.manifest).where(THINGS.c.id.in_(newest)).order_by(THINGS.c.partition)
-        return self._read(lambda connection: list(connection.execute(query).scalars()))
+            sa.select(version.c.id)
+            .where(
+                version.c.step == step,
+                version.c.partition == each.c.partition,
+                version.c.retired_at.is_(None),
+            )
+            .order_by(version.c.id.desc())
+            .limit(1)
+            .correlate(each)
+            .scalar_subquery()
+        )
+        query = sa.select(THINGS.c.manifest).join_from(each, THINGS, THINGS.c.id == newest)
+        return self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
     def present(self, ids: Iterable[str]) -> set[str]:
         """Return those of `ids` that are in the catalog."""
         wanted = list(ids)
-        return self._read(lambda connection: _present(connection, wanted))
+
+        def work(connection: sa.Connection) -> set[str]:
+            return {row.id for row in _rows_of(connection, (THINGS.c.id,), THINGS.c.id, wanted)}
+
+        return self._database.read(work)
+
+    def used(self, paths: Sequence[str]) -> set[str]:
+        """Return those of `paths` that are components of some Thing."""
+
+        def work(connection: sa.Connection) -> set[str]:
+            return {row.path for row in _rows_of(connection, (COMPONENTS.c.path,), COMPONENTS.c.path, paths)}
+
+        return self._database.read(work)
 
     def check_runs(self) -> set[tuple[str, str]]:
         """Return every (Thing, check run) that has verdicts."""
-        return self._read(_check_runs)
+        query = sa.select(VERDICTS.c.thing_id, VERDICTS.c.check_run).distinct()
+        return self._database.read(
+            lambda connection: {(row.thing_id, row.check_run) for row in connection.execute(query)}
+        )
 
     def verdicts(self, thing_ids: Sequence[str]) -> list[_Row]:
         """Return all verdict rows on some Things, oldest check run first, in the order they were given."""
+        order = (VERDICTS.c.created_at, VERDICTS.c.check_run, VERDICTS.c.position)
 
         def work(connection: sa.Connection) -> list[_Row]:
-            rows: list[_Row] = []
-            for start in range(0, len(thing_ids), _IDS_PER_QUERY):
-                query = (
-                    sa.select(VERDICTS)
-                    .where(VERDICTS.c.thing_id.in_(thing_ids[start : start + _IDS_PER_QUERY]))
-                    .order_by(VERDICTS.c.created_at, VERDICTS.c.check_run, VERDICTS.c.position)
-                )
-                rows.extend(dict(row) for row in connection.execute(query).mappings())
-            return rows
+            found = _rows_of(connection, tuple(VERDICTS.columns), VERDICTS.c.thing_id, thing_ids, order)
+            return [dict(row._mapping) for row in found]
 
-        return self._read(work)
+        return self._database.read(work)
 
     def edges(self, ids: Sequence[str], *, downstream: bool) -> list[tuple[str, str]]:
         """Return the edges (Thing, what it is based on) next to `ids`, upstream or downstream of them."""
         here = EDGES.c.based_on if downstream else EDGES.c.thing_id
+        order = (EDGES.c.thing_id, EDGES.c.based_on)
 
         def work(connection: sa.Connection) -> list[tuple[str, str]]:
-            found: list[tuple[str, str]] = []
-            for start in range(0, len(ids), _IDS_PER_QUERY):
-                query = (
-                    sa.select(EDGES)
-                    .where(here.in_(ids[start : start + _IDS_PER_QUERY]))
-                    .order_by(EDGES.c.thing_id, EDGES.c.based_on)
-                )
-                found.extend((row.thing_id, row.based_on) for row in connection.execute(query))
-            return found
+            found = _rows_of(connection, tuple(EDGES.columns), here, ids, order)
+            return [(row.thing_id, row.based_on) for row in found]
 
-        return self._read(work)
+        return self._database.read(work)
 
 
-def _present(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for start in range(0, len(ids), _IDS_PER_QUERY):
-        query = sa.select(THINGS.c.id).where(THINGS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
-        found.update(connection.execute(query).scalars())
-    return found
+def _thing_id(rows: ThingRows) -> str:
+    return str(rows.thing["id"])
 
 
-def _check_runs(connection: sa.Connection) -> set[tuple[str, str]]:
-    query = sa.select(VERDICTS.c.thing_id, VERDICTS.c.check_run).distinct()
-    return {(row.thing_id, row.check_run) for row in connection.execute(query)}
+def _verdict_key(row: _Row) -> tuple[str, str, str]:
+    return row["thing_id"], row["check_run"], row["claim"]
 
 
-def _insert_things(connection: sa.Connection, things: Sequence[ThingRows]) -> None:
-    for table, rows in (
-        (THINGS, [each.thing for each in things]),
-        (EDGES, [row for each in things for row in each.edges]),
-        (ATTRIBUTES, [row for each in things for row in each.attributes]),
-        (COMPONENTS, [row for each in things for row in each.components]),
-    ):
-        if rows:
-            connection.execute(sa.insert(table), rows)
+def _rows_of(
+    connection: sa.Connection,
+    columns: tuple[sa.Column[Any], ...],
+    key: sa.Column[Any],
+    wanted: Sequence[str],
+    order: tuple[sa.Column[Any], ...] = (),
+) -> Iterator[sa.Row[Any]]:
+    """Yield rows by the values of an indexed column, a bounded number of them in one statement."""
+    for start in range(0, len(wanted), _IDS_PER_QUERY):
+        some = wanted[start : start + _IDS_PER_QUERY]
+        yield from connection.execute(sa.select(*columns).where(key.in_(some)).order_by(*order))

@@ -99,13 +99,18 @@ def git_state(folder: str) -> dict[str, Any] | None:
 
 
 @cache
-def _machine() -> dict[str, Any]:
+def user() -> str:
+    """Return the name of the user that runs this process, or the number if there is no name."""
     try:
-        user = getpass.getuser()
+        return getpass.getuser()
     except (KeyError, OSError):
-        user = str(os.getuid())
+        return str(os.getuid())
+
+
+@cache
+def _machine() -> dict[str, Any]:
     return {
-        "user": user,
+        "user": user(),
         "host": socket.gethostname(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),

@@ -30,20 +30,32 @@ import uuid_utils
 from blake3 import blake3
 
 from resources import provenance
-from resources.catalog import Catalog, ThingRows, attribute_rows
+from resources.catalog import Catalog, ThingRows, attribute_rows, storable
 from resources.errors import MlassetsError
-from resources.lake import Lake, LakeError, LakeUnreachable, encode_name, hash_bytes, open_lake, reached
+from resources.lake import (
+    Entry,
+    Lake,
+    LakeError,
+    LakeUnreachable,
+    NameTaken,
+    encode_name,
+    hash_bytes,
+    open_lake,
+    reached,
+)
 from resources.settings import Settings
 from resources.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
+    from resources.keeping import Progress
+
 MANIFEST = "thing.json"
 MANIFEST_SCHEMA = 1
-_VERDICTS = "verdicts.json"
+RETIRED = "retired.json"
+VERDICTS = "verdicts.json"
 _REPORT = "report.html"
-_BATCH = 500
 _GRACE = timedelta(days=1)
 
 
@@ -232,22 +244,28 @@ class Edge:
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What was adopted from the lake, and which manifests could not be read and why."""
+    """How much was adopted from the lake, and which manifests could not be read and why."""
 
     things: int
     check_runs: int
     damaged: tuple[str, ...]
+    retired: int = 0
 
 
 class Thing:
     """A committed Thing: a handle that reads its components when asked.
 
     Whatever is read through it while `Store.recording` is active counts as lineage.
+
+    Attributes:
+        manifest: All that is known about it, as it was committed.
+        retired_at: When it was retired (UTC), if it was when it was looked up.
     """
 
     def __init__(self, manifest: Mapping[str, Any], lake: Lake) -> None:
         """Wrap a manifest; use `Store.get`, `latest` or `history` instead."""
         self.manifest = manifest
+        self.retired_at: datetime | None = None
         self._lake = lake
 
     @classmethod
@@ -503,7 +521,7 @@ class Store:
     def open(cls, settings: Settings) -> "Store":
         """Open the store that the settings name; lake and catalog are made where they do not exist."""
         lake = open_lake(settings.lake, endpoint=settings.s3_endpoint, patience=settings.patience)
-        return cls(lake, Catalog(settings.catalog))
+        return cls(lake, Catalog(settings.catalog, settings.patience))
 
     def commit(
         self,
@@ -533,8 +551,7 @@ class Store:
         based_on = dict.fromkeys(_id(one) for one in draft.based_on)
         for recorder in _recorders.get():
             based_on.update(recorder)
-        previous = self.latest(step, partition)
-        thing_id = new_id(after=previous.id if previous else None)
+        thing_id, previous = self._next(step, partition)
         folder = _folder(step, partition, thing_id)
         try:
             components, schema = self._write_components(folder, draft, previous)
@@ -571,9 +588,18 @@ class Store:
         self.lake.put_bytes(f"{folder}/{MANIFEST}", text.encode())
         reached("manifest written")
         thing = Thing(json.loads(text), self.lake)
-        self.catalog.add_things([_rows(thing, text)])
+        self.catalog.add_things([rows_of(thing, text)])
         reached("row written")
         return thing
+
+    def _next(self, step: str, partition: Partition) -> tuple[str, Thing | None]:
+        """Return an id for a new version, and the version whose files it may point to."""
+        newest = self.catalog.newest(step, partition.key)
+        if newest is None:
+            return new_id(), None
+        manifest, retired_at = newest
+        previous = Thing.from_json(manifest, self.lake)
+        return new_id(after=previous.id), self.latest(step, partition) if retired_at else previous
 
     def _write_components(
         self, folder: str, draft: Draft, previous: Thing | None
@@ -651,13 +677,16 @@ class Store:
         Raises:
             UnknownThing: If there is none.
         """
-        text = self.catalog.manifest(thing_id)
-        if text is None:
+        found = self.catalog.manifest(thing_id)
+        if found is None:
             raise UnknownThing(
                 f"no Thing has the id {thing_id!r}. `mlassets catalog sync` adopts Things that are only in "
                 "the lake"
             )
-        return Thing.from_json(text, self.lake)
+        text, retired_at = found
+        thing = Thing.from_json(text, self.lake)
+        thing.retired_at = datetime.fromisoformat(retired_at) if retired_at else None
+        return thing
 
     def latest(self, step: str, partition: Partition) -> Thing | None:
         """Return the newest version of a step and partition, or None if there is none."""
@@ -678,7 +707,8 @@ class Store:
     def latest_of(self, step: str) -> dict[Partition, Thing]:
         """Return the newest version of every partition of a step."""
         things = [Thing.from_json(text, self.lake) for text in self.catalog.latest_of(step)]
-        return {thing.partition: thing for thing in things}
+        # Sorted here: PostgreSQL sorts text by the rules of its own language.
+        return {thing.partition: thing for thing in sorted(things, key=lambda one: one.partition.key)}
 
     def read(self, thing: "Thing | str") -> Thing:
         """Return a Thing, by itself or by its id, and record that it was read.
@@ -760,7 +790,7 @@ class Store:
         if not claims or max(claims.values()) > 1:
             raise BadDraft(f"check run {check_run!r} needs one verdict for every claim, got {dict(claims)}")
         folder = f"verdicts/{thing_id}/{encode_name(check_run)}"
-        if self.lake.exists(f"{folder}/{_VERDICTS}"):
+        if self.lake.exists(f"{folder}/{VERDICTS}"):
             raise BadDraft(
                 f"check run {check_run!r} has verdicts on {thing_id} already; verdicts do not change, give a "
                 "new check run an id of its own (`resources.things.new_id()`)"
@@ -780,9 +810,9 @@ class Store:
             written = self.lake.write_bytes(f"{folder}/{name}", report)
             record["report"] = {"path": written.path, "size": written.size, "hash": written.hash}
         reached("report written")
-        self.lake.put_bytes(f"{folder}/{_VERDICTS}", json.dumps(record, allow_nan=False).encode())
+        self.lake.put_bytes(f"{folder}/{VERDICTS}", json.dumps(record, allow_nan=False).encode())
         reached("verdicts written")
-        self.catalog.add_verdicts(_verdict_rows(record))
+        self.catalog.add_verdicts(verdict_rows(record))
 
     def verdicts(self, thing_id: str) -> list[Verdict]:
         """Return the newest verdict of every claim on a Thing, by claim; empty if it was never judged."""
@@ -803,73 +833,59 @@ class Store:
         reports = [row["report"] for row in self.catalog.verdicts([thing_id]) if row["report"]]
         return self.lake.read_bytes(reports[-1]) if reports else None
 
-    def sync(self) -> SyncReport:
-        """Give rows to all committed Things and verdicts that have none, as a crash may leave them."""
-        manifests = {
-            entry.path.split("/")[-2]: entry.path
-            for entry in self.lake.files("things")
-            if entry.path.endswith(f"/{MANIFEST}")
+    def retire(self, thing_id: str, reason: str) -> Thing:
+        """Take a version out of use: `latest` and `history` pass over it, `get` still gives it.
+
+        The Thing itself does not change: a mark beside its manifest says so, for ever. Retiring it again
+        changes nothing.
+
+        Raises:
+            UnknownThing: If there is no such Thing.
+            BadDraft: If no reason is given.
+        """
+        if not isinstance(reason, str) or not reason.strip():
+            raise BadDraft(f"{thing_id} can only be retired for a reason; say why")
+        thing = self.get(thing_id)
+        path = f"{thing.folder}/{RETIRED}"
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        mark = {
+            "schema": MANIFEST_SCHEMA,
+            "thing_id": thing.id,
+            "retired_at": now,
+            "reason": reason,
+            "user": provenance.user(),
         }
-        missing = [manifests[one] for one in sorted(set(manifests) - self.catalog.present(manifests))]
-        damaged: list[str] = []
-        adopted = 0
-        for batch in self._load_things(missing, damaged):
-            self.catalog.add_things(batch)
-            adopted += len(batch)
-        there = self.catalog.check_runs()
-        rows = [
-            row for row in self._load_verdicts(damaged) if (row["thing_id"], row["check_run"]) not in there
-        ]
-        self.catalog.add_verdicts(rows)
-        return SyncReport(adopted, len({(row["thing_id"], row["check_run"]) for row in rows}), tuple(damaged))
+        if not self.lake.exists(path):
+            # Whoever was a moment faster has retired it.
+            with suppress(NameTaken):
+                self.lake.put_bytes(path, json.dumps(mark).encode())
+        reached("mark written")
+        self.catalog.retire({thing.id: json.loads(self.lake.read_bytes(path))["retired_at"]})
+        return self.get(thing.id)
 
-    def rebuild(self) -> SyncReport:
-        """Build the catalog anew from the lake alone; readers see the old one until the new is complete."""
-        damaged: list[str] = []
-        counts: Counter[str] = Counter()
+    def sync(self, progress: "Progress | None" = None) -> SyncReport:
+        """Give rows to all committed Things, verdicts and marks of retirement that have none.
 
-        def load() -> tuple[Iterator[list[ThingRows]], Iterator[dict[str, Any]]]:
-            damaged.clear()
-            counts.clear()
-            paths = [entry.path for entry in self.lake.files("things") if entry.path.endswith(f"/{MANIFEST}")]
-            return counted(self._load_things(sorted(paths), damaged)), self._load_verdicts(damaged, counts)
+        A crash may leave such, or another catalog on the same lake.
 
-        def counted(batches: Iterator[list[ThingRows]]) -> Iterator[list[ThingRows]]:
-            for batch in batches:
-                counts["things"] += len(batch)
-                yield batch
+        Args:
+            progress: Called with what is being read, how much is done, and how much there is.
+        """
+        from resources import keeping
 
-        self.catalog.replace_all(load)
-        return SyncReport(counts["things"], counts["check_runs"], tuple(damaged))
+        return keeping.sync(self.lake, self.catalog, progress or keeping.silent)
 
-    def _load_things(self, paths: Sequence[str], damaged: list[str]) -> Iterator[list[ThingRows]]:
-        batch: list[ThingRows] = []
-        for path in paths:
-            try:
-                text = self.lake.read_bytes(path).decode()
-                batch.append(_rows(Thing.from_json(text, self.lake, path), text))
-            except (MlassetsError, UnicodeDecodeError) as error:
-                damaged.append(str(error))
-            if len(batch) == _BATCH:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+    def rebuild(self, progress: "Progress | None" = None) -> SyncReport:
+        """Make the catalog say what the lake says, from the lake alone.
 
-    def _load_verdicts(
-        self, damaged: list[str], counts: "Counter[str] | None" = None
-    ) -> Iterator[dict[str, Any]]:
-        for entry in self.lake.files("verdicts"):
-            if not entry.path.endswith(f"/{_VERDICTS}"):
-                continue
-            try:
-                rows = _verdict_rows(json.loads(self.lake.read_bytes(entry.path)))
-            except (ValueError, KeyError, TypeError) as error:
-                damaged.append(f"{entry.path} cannot be read: {error}")
-                continue
-            if counts is not None:
-                counts["check_runs"] += 1
-            yield from rows
+        It is done in short steps, while others read and commit; every Thing is whole at any time.
+
+        Args:
+            progress: Called with what is being read, how much is done, and how much there is.
+        """
+        from resources import keeping
+
+        return keeping.rebuild(self.lake, self.catalog, progress or keeping.silent)
 
     def verify(self, thing: Thing) -> tuple[str, ...]:
         """Hash every file of a Thing again and return what is wrong with it; empty if it is whole."""
@@ -882,42 +898,22 @@ class Store:
                 problems.append(f"{thing}: {error}")
         return tuple(problems)
 
+    def garbage(self, older_than: timedelta = _GRACE) -> list[Entry]:
+        """Return the files that `sweep` would delete."""
+        from resources import keeping
+
+        found = keeping.garbage(self.lake, self.catalog, older_than)
+        return sorted((one for entries in found.values() for one in entries), key=lambda one: one.path)
+
     def sweep(self, older_than: timedelta = _GRACE) -> list[str]:
         """Delete what crashed commits left behind and return the deleted paths.
 
         Only folders without a manifest go, and only if nothing was written to them for `older_than`: a commit
         that takes longer than that would lose its files.
         """
-        limit = datetime.now(UTC) - older_than
-        groups: dict[str, list[tuple[str, datetime]]] = {}
-        committed: set[str] = set()
-        for top in ("things", "verdicts", "tmp"):
-            for entry in self.lake.files(top):
-                group = _sweep_group(entry.path)
-                groups.setdefault(group, []).append((entry.path, entry.modified))
-                if entry.path in (f"{group}/{MANIFEST}", f"{group}/{_VERDICTS}"):
-                    committed.add(group)
-        deleted: list[str] = []
-        for group, files in groups.items():
-            if group in committed or max(modified for _, modified in files) >= limit:
-                continue
-            deleted.extend(path for path, _ in files)
-            if group.startswith("tmp/"):
-                self.lake.delete(group)
-            else:
-                self.lake.delete_folder(group)
-        return sorted(deleted)
+        from resources import keeping
 
-
-def _sweep_group(path: str) -> str:
-    """Return the folder that is committed or not as a whole; a file of its own if it is in `tmp`."""
-    parts = path.split("/")
-    if parts[0] == "things":
-        end = next(
-            (number for number, part in enumerate(parts) if number > 1 and "=" not in part), len(parts)
-        )
-        return "/".join(parts[: end + 1])
-    return "/".join(parts[:3])
+        return keeping.sweep(self.lake, self.catalog, older_than)
 
 
 def _folder(step: str, partition: Partition, thing_id: str) -> str:
@@ -1009,7 +1005,7 @@ def _schema_record(schema: pa.Schema | None) -> dict[str, Any] | None:
     }
 
 
-def _rows(thing: Thing, text: str) -> ThingRows:
+def rows_of(thing: Thing, text: str) -> ThingRows:
     """Return the catalog's rows for a Thing, from nothing but its manifest."""
     partition = thing.partition
     return ThingRows(
@@ -1026,6 +1022,7 @@ def _rows(thing: Thing, text: str) -> ThingRows:
             "spec_hash": thing.spec_hash,
             "run_id": thing.run_id,
             "manifest": text,
+            "retired_at": None,
         },
         edges=[{"thing_id": thing.id, "based_on": other} for other in dict.fromkeys(thing.based_on)],
         attributes=[
@@ -1033,11 +1030,14 @@ def _rows(thing: Thing, text: str) -> ThingRows:
             *attribute_rows(thing.id, "metric", thing.metrics),
             *attribute_rows(thing.id, "label", thing.labels),
         ],
-        components=[{"thing_id": thing.id, **vars(one)} for one in thing.components],
+        components=[
+            {"thing_id": thing.id, **vars(one), "name": storable(one.name)} for one in thing.components
+        ],
     )
 
 
-def _verdict_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def verdict_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the catalog's rows for what a check run found, from nothing but its record."""
     report = record["report"]
     return [
         {

@@ -162,7 +162,7 @@ class StoreAgainstAModel(RuleBasedStateMachine):
             pass
         finally:
             lake.on_reached = lambda _point: None
-        if "after rename" in passed:
+        if "linked" in passed:
             self.made.append((segment, value))
             if "row written" in passed:
                 self.visible.append((segment, value))
