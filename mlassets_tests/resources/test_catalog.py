@@ -6,19 +6,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 
-import resources
-from resources.catalog import ATTRIBUTES, COMPONENTS, EDGES, HEAD, THINGS, VERDICTS, Catalog, CatalogError
+from resources.catalog import ATTRIBUTES, COMPONENTS, EDGES, THINGS, VERDICTS, Catalog, CatalogError
 from resources.settings import Settings
 from resources.things import Draft, Partition, Store
-
-
-def test_head_is_the_newest_migration() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(resources.__file__).parent / "migrations"))
-    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
 
 
 def test_the_migrated_tables_are_those_that_the_code_names(tmp_path: Path) -> None:
@@ -34,15 +25,6 @@ def test_opening_an_existing_catalog_does_not_load_alembic(tmp_path: Path) -> No
     code = f"import sys; from resources.catalog import Catalog; Catalog({url!r}); print('alembic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_a_catalog_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/c.db"
-    Catalog(url).close()
-    with sa.create_engine(url).begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(CatalogError, match="upgrade mlassets"):
-        Catalog(url)
 
 
 def test_a_catalog_that_cannot_be_opened_is_named_without_its_password(tmp_path: Path) -> None:
