@@ -5,6 +5,7 @@ Exit codes: 0, all is well; 1, a step failed; 2, the command or a project's spec
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,7 +102,7 @@ def new(
     with _told():
         started = start_project(_home(home).settings, project, data, target, segment)
     if json_output:
-        _print_json({"spec": str(started.spec), "landed": str(started.landed), "notes": list(started.notes)})
+        _print_json({"spec": str(started.spec), "landed": started.landed, "notes": list(started.notes)})
         return
     out.print(f"Wrote [bold]{escape(str(started.spec))}[/bold]; read it, it says what was inferred and why.")
     for note in started.notes:
@@ -230,6 +231,12 @@ def report(
         return
     out.print(path, highlight=False, soft_wrap=True)
     if open_it:
+        page = store.report(thing.id)
+        if "://" in path and page is not None:
+            # A browser cannot open what lies on S3.
+            copy = Path(tempfile.mkdtemp(prefix="mlassets-report-"), f"{thing.id}.html")
+            copy.write_bytes(page)
+            path = str(copy)
         typer.launch(path)
 
 
@@ -296,6 +303,20 @@ def ui(
         raise typer.Exit(
             serve(_home(home).settings, host, port, lambda text: out.print(text, highlight=False))
         )
+
+
+@app.command()
+def doctor(home: HomeOption = None, json_output: JsonOption = False) -> None:
+    """Examine everything a deployment rests on, and say what is wrong and how to mend it."""
+    from mlassets.doctor import examine
+
+    with _told(), (Console(stderr=True) if json_output else out).status("") as shown:
+        findings = list(examine(_home(home).settings, lambda area: shown.update(f"looking at: {area}")))
+    if json_output:
+        _print_json({"findings": [vars(one) for one in findings]})
+    else:
+        print_findings(out, findings)
+    raise typer.Exit(FAILED if any(one.state == "wrong" for one in findings) else 0)
 
 
 @catalog.command()
@@ -417,6 +438,21 @@ def print_status(console: Console, row: dict[str, Any]) -> None:
     for one in row["segments"]:
         for note in one["notes"]:
             console.print(f"note on {escape(one['partition'])}: {escape(note)}", highlight=False)
+
+
+def print_findings(console: Console, findings: list[Any]) -> None:
+    """Print what the doctor found, a line for each finding, and what to do on the next."""
+    marks = {"ok": "[green]ok[/green]   ", "warn": "[yellow]warn[/yellow] ", "wrong": "[red]wrong[/red]"}
+    for one in findings:
+        console.print(
+            f"{marks[one.state]} [bold]{one.area}[/bold]: {escape(one.message)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if one.remedy:
+            console.print(f"      {escape(one.remedy)}", highlight=False, soft_wrap=True)
+    counts = {state: sum(one.state == state for one in findings) for state in ("wrong", "warn")}
+    console.print(f"{counts['wrong']} wrong, {counts['warn']} to look at.")
 
 
 def print_verdicts(console: Console, rows: list[dict[str, Any]], every: bool) -> None:

@@ -135,9 +135,12 @@ class Bucket(Lake):
             return again(work)
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
-            if code in _GONE:
+            if code in _GONE and path:
                 raise self._missing(path) from error
-            raise self._unreachable(operation, path, _reason(error), _REFUSED.get(code)) from error
+            remedy = (
+                _REFUSED["NoSuchBucket" if code in _GONE else code] if code in (*_GONE, *_REFUSED) else None
+            )
+            raise self._unreachable(operation, path, _reason(error), remedy) from error
         except (BotoCoreError, OSError, *_transfer_errors()) as error:
             raise self._unreachable(operation, path, str(error), _remedy(error)) from error
 
