@@ -11,7 +11,7 @@ TOOLS := $(VENV)/.tools-installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help demo test ui bench lint format docs wheel constraints clean
+.PHONY: help demo test soak can-test ui bench lint format docs wheel constraints clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made.
@@ -23,14 +23,19 @@ demo: $(RUNTIME) ## Run the bundled example from landing files to a release, in 
 	if [ "$$home" != .mlassets ]; then echo "make demo: .mlassets is in use and stays as it is; this demo lives in $$home"; fi; \
 	$(BIN)/mlassets demo --home "$$home"
 
-test: $(TOOLS) ## Run the whole test suite, on two cores at most.
+test: $(TOOLS) can-test ## Run the whole test suite, on two cores at most.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+soak: $(TOOLS) can-test ## Kill 2,000 commits, and let crowds write to every kind of lake and catalog.
+	$(BIN)/python -m pytest --kills 2000 --commits 200 --durations 0 mlassets_tests/resources/test_kills.py
+
+can-test:
 	@if [ ! -x $(CHROMIUM) ]; then \
-		echo "make test: the tests that look at Dagster's pages need $(CHROMIUM), and it is not there."; \
+		echo "the tests that look at Dagster's pages need $(CHROMIUM), and it is not there."; \
 		echo "On Debian and Ubuntu: apt-get install chromium"; exit 1; fi
 	@if ! command -v initdb > /dev/null && ! ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1; then \
-		echo "make test: the storage tests start a PostgreSQL of their own, and there is no initdb on PATH or in /usr/lib/postgresql."; \
+		echo "the storage tests start a PostgreSQL of their own, and there is no initdb on PATH or in /usr/lib/postgresql."; \
 		echo "On Debian and Ubuntu: apt-get install postgresql"; exit 1; fi
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 ui: $(RUNTIME) ## Open Dagster on a home: make ui MLASSETS_HOME=.mlassets
 	$(BIN)/mlassets ui --home "$(MLASSETS_HOME)"

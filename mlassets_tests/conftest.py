@@ -10,6 +10,15 @@ from mlassets_tests.servers import Keys, PostgresServer, S3Server
 from resources.settings import Settings
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make soak` do more of what `make test` does."""
+    group = parser.getgroup("soak")
+    group.addoption("--kills", type=int, default=500, help="How many commits are killed at random times.")
+    group.addoption(
+        "--commits", type=int, default=12, help="Commits of each of 8 processes, where these take longest."
+    )
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """An S3 server without any bucket."""

@@ -1,19 +1,30 @@
 """What the child processes of the storage tests run; imported by a fork server that holds no threads."""
 
+import mmap
 import os
+import random
 import signal
+import struct
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
 from multiprocessing import get_context
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+from mlassets_tests.places import Place
 from resources import lake
-from resources.settings import Settings
 from resources.things import Draft, Partition, Store
+from resources.verdicts import Verdict
 
 CROWD = get_context("forkserver")
-CROWD.set_forkserver_preload(["mlassets_tests.resources.crowd"])
+CROWD.set_forkserver_preload(
+    ["mlassets_tests.resources.crowd", "boto3", "sqlalchemy.dialects.postgresql.psycopg2"]
+)
 
 EWR = Partition.segment("late-flights", "EWR")
 
@@ -27,8 +38,87 @@ def draft(number: int, rows: int = 100) -> Draft:
     )
 
 
-def commit_and_die(home: Path, number: int, point: int) -> None:
-    """Commit one version, killed at the `point`th marked point; end well if there is no such point."""
+def assert_whole(store: Store, things: list[Any]) -> None:
+    """Every one of some versions is complete and says what it was made with."""
+    for thing in things:
+        assert store.verify(thing) == ()
+        number = thing.parameters["number"]
+        assert thing.artifact("note.txt") == f"note {number}".encode()
+
+
+def in_child(work: Callable[..., Any], *given: Any) -> Any:
+    """Call a function of a module in a process of its own and return what it returns.
+
+    Raises:
+        AssertionError: If it raises something, with its traceback, or dies.
+    """
+    receiver, sender = CROWD.Pipe(duplex=False)
+    child = CROWD.Process(target=_answer, args=(sender, work, given))
+    child.start()
+    sender.close()
+    try:
+        fine, result = receiver.recv()
+    except EOFError:
+        fine, result = False, "the child died"
+    child.join()
+    assert fine, f"{result}(exit code {child.exitcode})"
+    return result
+
+
+def _answer(sender: Connection, work: Callable[..., Any], given: tuple[Any, ...]) -> None:
+    try:
+        sender.send((True, work(*given)))
+    except BaseException:  # noqa: BLE001
+        sender.send((False, traceback.format_exc()))
+
+
+class Victim:
+    """Forks children of this process that commit one version after the other, until they are killed.
+
+    The store is open before the fork, without a connection, so that a child has nothing to do but to commit.
+    """
+
+    def __init__(self, place: Place, staging: Path) -> None:
+        # What a killed child was about to send stays there.
+        tempfile.tempdir = str(staging)
+        self._spare = place.open()
+        self._spare.catalog.close()
+        self._counter = mmap.mmap(-1, 8)
+
+    @property
+    def acknowledged(self) -> int:
+        """The highest number whose commit has returned."""
+        return int(struct.unpack("q", self._counter[:])[0])
+
+    def acknowledge(self, number: int) -> None:
+        self._counter[:] = struct.pack("q", number)
+
+    def start(self, point: int | None = None, at_most: int = 1_000_000) -> int:
+        """Start a child that commits the next numbers, and return its process id.
+
+        Args:
+            point: The child kills itself at the marked point of this number, counted from 0.
+            at_most: How many versions it commits before it ends well.
+        """
+        child = os.fork()
+        if child:
+            return child
+        try:
+            lake.on_reached = _killing_at(point)
+            for number in range(self.acknowledged + 1, self.acknowledged + 1 + at_most):
+                thing = self._spare.commit("model", EWR, draft(number, rows=3))
+                self.acknowledge(number)
+                if number % 5 == 0:
+                    verdict = Verdict("fine", "passed", "ERROR", 1.0, "<= 1", 1, "", {})
+                    self._spare.record_verdicts(thing.id, "run", [verdict], b"<p>")
+            os._exit(0)
+        except BaseException:  # noqa: BLE001
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+
+def _killing_at(point: int | None) -> Callable[[str], None]:
     seen = 0
 
     def die(_name: str) -> None:
@@ -37,20 +127,81 @@ def commit_and_die(home: Path, number: int, point: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         seen += 1
 
-    lake.on_reached = die
-    Store.open(Settings(home=home)).commit("model", EWR, draft(number))
+    return die
 
 
-def commit_for_ever(home: Path, start: int, going: Event) -> None:
-    store = Store.open(Settings(home=home))
-    for number in range(start, start + 1_000_000):
-        store.commit("model", EWR, draft(number))
-        going.set()
+def numbers(store: Store) -> list[int]:
+    """The numbers of all visible versions, oldest first."""
+    return [thing.parameters["number"] for thing in store.history("model", EWR)][::-1]
 
 
-def commit_many(home: Path, worker: int, count: int) -> None:
-    store = Store.open(Settings(home=home))
+def kill_at_every_point(place: Place, staging: Path) -> int:
+    """Kill a commit at its first marked point, the next one at its second, and so on; return how many were killed."""
+    victim = Victim(place, staging)
+    store = place.open()
+    store.commit("model", EWR, draft(0, rows=3))
+    for point in range(100):
+        # A number that ends in 5, so that verdicts are killed, too.
+        number = 10 * point + 5
+        victim.acknowledge(number - 1)
+        _, status = os.waitpid(victim.start(point, at_most=1), 0)
+        assert status in (0, signal.SIGKILL)
+        report = store.sync()
+        assert report.damaged == ()
+        latest = store.require("model", EWR)
+        assert latest.parameters["number"] in (0 if point == 0 else number - 9, number)
+        assert_whole(store, [latest])
+        if status == 0:
+            assert latest.parameters["number"] == number
+            assert [one.claim for one in store.verdicts(latest.id)] == ["fine"]
+            return point
+        store.commit("model", EWR, draft(number + 1, rows=3))
+    raise AssertionError("a commit has more than 100 points")
+
+
+def kill_at_random_times(place: Place, staging: Path, kills: int, seed: int) -> tuple[list[int], list[int]]:
+    """Kill committing children at random moments; return the numbers that must be there, and those that may be."""
+    chance = random.Random(seed)
+    victim = Victim(place, staging)
+    store = place.open()
+    must: list[int] = []
+    may: list[int] = []
+    longest = 0.0
+    for kill in range(kills + 1):
+        number = may[-1] + 1 if may else 0
+        start = time.monotonic()
+        store.commit("model", EWR, draft(number, rows=3))
+        # The very first commit takes longer than the others.
+        longest = max(longest, time.monotonic() - start) if kill == 1 else longest or 0.01
+        victim.acknowledge(number)
+        child = victim.start()
+        time.sleep(chance.uniform(0, 3 * longest))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert status == signal.SIGKILL, "an error reached the child before the kill did"
+        # One version may have been committed without a word of it.
+        must += range(number, victim.acknowledged + 1)
+        may.append(victim.acknowledged + 1)
+        latest = store.require("model", EWR)
+        assert latest.parameters["number"] in (must[-1], may[-1])
+        assert_whole(store, [latest])
+        if kill % 25 == 24:
+            assert store.sync().damaged == ()
+    return must, may
+
+
+def commit_many(place: Place, worker: int, count: int) -> None:
+    """Commit to a partition that all workers share, and to one's own, in turn."""
+    store = place.open()
     own = Partition.segment("late-flights", f"worker {worker}")
     for number in range(count):
-        store.commit("model", EWR, draft(worker * 1000 + number, rows=3))
-        store.commit("model", own, draft(number, rows=3))
+        store.commit("model", own if number % 2 else EWR, draft(worker * 1000 + number, rows=3))
+
+
+def wait_for_children(children: list[Any]) -> list[int | None]:
+    """Start processes, wait for them, and return their exit codes."""
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    return [child.exitcode for child in children]

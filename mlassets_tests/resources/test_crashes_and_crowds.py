@@ -1,8 +1,6 @@
-"""Kill -9 anywhere, and any number of processes at once: nothing lost, nothing half-visible."""
+"""Any sequence of commits, crashes, syncs, rebuilds and sweeps; kills of real processes are in test_kills."""
 
-import random
 import tempfile
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,102 +10,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mlassets_tests.resources.crowd import (
-    CROWD,
-    EWR,
-    commit_and_die,
-    commit_for_ever,
-    commit_many,
-    draft,
-)
+from mlassets_tests.resources.crowd import EWR, draft
 from resources import lake
 from resources.settings import Settings
 from resources.things import Draft, Partition, Store
-
-
-def assert_whole(store: Store) -> None:
-    """Every visible version is complete and says what it was made with."""
-    for thing in store.history():
-        assert store.verify(thing) == ()
-        number = thing.parameters["number"]
-        assert thing.artifact("note.txt") == f"note {number}".encode()
-        assert set(thing.table()["number"].to_pylist()) == {number}
-
-
-def test_a_kill_at_any_point_of_a_commit_loses_nothing_and_shows_nothing_half_done(tmp_path: Path) -> None:
-    store = Store.open(Settings(home=tmp_path))
-    before = store.commit("model", EWR, draft(0))
-    killed = 0
-    for point in range(100):
-        child = CROWD.Process(target=commit_and_die, args=(tmp_path, point + 1, point))
-        child.start()
-        child.join()
-        latest = store.latest("model", EWR)
-        assert latest is not None
-        if child.exitcode == 0:
-            assert latest.parameters["number"] == point + 1
-            break
-        killed += 1
-        assert store.get(before.id) == before
-        assert latest.parameters["number"] in (before.parameters["number"], point + 1)
-        report = store.sync()
-        assert report.damaged == ()
-        assert_whole(store)
-        before = store.commit("model", EWR, draft(1000 + point))
-        assert store.latest("model", EWR) == before
-    assert killed >= 15
-    committed = {thing.folder for thing in store.history()}
-    for path in store.sweep(timedelta(0)):
-        assert path.startswith("tmp/") or path.rpartition("/artifacts/")[0] not in committed
-    assert_whole(store)
-    left = {entry.path for entry in store.lake.files("things")} | {
-        entry.path for entry in store.lake.files("tmp")
-    }
-    assert all(any(path.startswith(f"{folder}/") for folder in committed) for path in left)
-    history = store.history()
-    assert store.rebuild().things == len(history)
-    assert store.history() == history
-
-
-def test_kills_at_random_times_leave_a_store_that_works(tmp_path: Path) -> None:
-    store = Store.open(Settings(home=tmp_path))
-    chance = random.Random(7)
-    for attempt in range(35):
-        going = CROWD.Event()
-        child = CROWD.Process(target=commit_for_ever, args=(tmp_path, attempt * 1_000_000, going))
-        child.start()
-        assert going.wait(60)
-        time.sleep(0.04 * chance.random())
-        child.kill()
-        child.join()
-        assert store.sync().damaged == ()
-        store.commit("model", EWR, draft(attempt))
-    assert len(store.history()) > 70
-    assert_whole(store)
-    assert all(not path.endswith("thing.json") for path in store.sweep(timedelta(0)))
-    assert_whole(store)
-
-
-def test_four_processes_lose_nothing_and_keep_order(tmp_path: Path) -> None:
-    children = [CROWD.Process(target=commit_many, args=(tmp_path, worker, 25)) for worker in range(4)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    assert [child.exitcode for child in children] == [0] * 4
-    store = Store.open(Settings(home=tmp_path))
-    history = [thing.parameters["number"] for thing in store.history("model", EWR)][::-1]
-    assert sorted(history) == sorted(worker * 1000 + number for worker in range(4) for number in range(25))
-    for worker in range(4):
-        own = [number for number in history if number // 1000 == worker]
-        assert own == sorted(own)
-        alone = store.history("model", Partition.segment("late-flights", f"worker {worker}"))
-        assert [thing.parameters["number"] for thing in alone] == list(range(25))[::-1]
-    assert_whole(store)
-    rows = store.history()
-    assert store.sync().things == 0
-    assert store.rebuild().things == len(rows) == 200
-    assert store.history() == rows
 
 
 class _Crash(BaseException):
@@ -198,18 +104,6 @@ class StoreAgainstAModel(RuleBasedStateMachine):
 
 TestStoreAgainstAModel = StoreAgainstAModel.TestCase
 TestStoreAgainstAModel.settings = hypothesis_settings(max_examples=15, stateful_step_count=15, deadline=None)
-
-
-def test_two_processes_may_open_a_fresh_home_at_the_same_time(tmp_path: Path) -> None:
-    for attempt in range(5):
-        home = tmp_path / str(attempt)
-        children = [CROWD.Process(target=commit_many, args=(home, worker, 1)) for worker in range(3)]
-        for child in children:
-            child.start()
-        for child in children:
-            child.join()
-        assert [child.exitcode for child in children] == [0] * 3
-        assert len(Store.open(Settings(home=home)).history()) == 6
 
 
 @pytest.mark.parametrize("broken", ["disk full", "interrupted"])
