@@ -389,9 +389,9 @@ class Folder(Lake):
         return cast("set[str]", self._unsynced.paths)
 
     @contextmanager
-    def _new_file(self, path: str) -> Iterator[HashingFile]:
+    def _new_file(self, path: str, shown: str | None = None) -> Iterator[HashingFile]:
         full = self.full(path)
-        with self._writing(path):
+        with self._writing(shown or path):
             self._make_folder(full)
             self._pending.update((full, _folder_of(full)))
             with open(full, "xb", buffering=_CHUNK) as raw:  # noqa: PTH123
@@ -430,7 +430,7 @@ class Folder(Lake):
             for path, data in items.items():
                 self.full(path)
                 staged[path] = f"tmp/{uuid4().hex}"
-                with self._writing(path), self._new_file(staged[path]) as sink:
+                with self._new_file(staged[path], path) as sink:
                     sink.write(data)
                 written.append(Written(path, sink.size, sink.hexdigest()))
             for path in items:
@@ -450,6 +450,8 @@ class Folder(Lake):
         except BaseException:
             for temporary in staged.values():
                 self.delete(temporary)
+            # What was to be named with these will not be.
+            self._pending.clear()
             raise
         return written
 

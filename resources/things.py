@@ -585,7 +585,14 @@ class Store:
             "provenance": provenance.capture(started_at, now),
         }
         text = json.dumps(manifest, allow_nan=False)
-        self.lake.put_bytes(f"{folder}/{MANIFEST}", text.encode())
+        try:
+            self.lake.put_bytes(f"{folder}/{MANIFEST}", text.encode())
+        except BaseException:
+            # A server may still act on a request that was given up; on a disk, what is not there will not come.
+            if self.lake.local and not self.lake.exists(f"{folder}/{MANIFEST}"):
+                with suppress(LakeError):
+                    self.lake.delete_folder(folder)
+            raise
         reached("manifest written")
         thing = Thing(json.loads(text), self.lake)
         self.catalog.add_things([rows_of(thing, text)])

@@ -5,12 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mlassets_tests.resources.crowd import EWR, draft
 from resources import lake
 from resources.settings import Settings
 from resources.things import Draft, Partition, Store
@@ -104,22 +102,3 @@ class StoreAgainstAModel(RuleBasedStateMachine):
 
 TestStoreAgainstAModel = StoreAgainstAModel.TestCase
 TestStoreAgainstAModel.settings = hypothesis_settings(max_examples=15, stateful_step_count=15, deadline=None)
-
-
-@pytest.mark.parametrize("broken", ["disk full", "interrupted"])
-def test_a_failed_commit_cleans_up_after_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
-) -> None:
-    store = Store.open(Settings(home=tmp_path))
-    first = store.commit("model", EWR, draft(1))
-
-    def fail(point: str) -> None:
-        if point == "file written":
-            raise OSError(28, "No space left on device") if broken == "disk full" else KeyboardInterrupt
-
-    monkeypatch.setattr(lake, "on_reached", fail)
-    with pytest.raises(lake.LakeError if broken == "disk full" else KeyboardInterrupt):
-        store.commit("model", EWR, draft(2))
-    monkeypatch.undo()
-    assert store.latest("model", EWR) == first
-    assert {entry.path.split("/")[4] for entry in store.lake.files("things")} == {first.id}
