@@ -168,8 +168,7 @@ class Catalog:
 
     def _add(self, connection: sa.Connection, table: sa.Table, rows: Sequence[_Row]) -> None:
         """Insert rows; those that are there already are left, as what they index never changes."""
-        if rows:
-            connection.execute(self._database.insert(table).on_conflict_do_nothing(), rows)
+        self._database.execute_many(connection, self._database.insert(table).on_conflict_do_nothing(), rows)
 
     def add_things(self, things: Sequence[ThingRows]) -> None:
         """Add the rows of Things in one transaction; those that are there already are left as they are."""
@@ -193,23 +192,20 @@ class Catalog:
         A Thing that is retired stays so.
         """
         ordered = sorted(things, key=_thing_id)
-        ids = [{"id": each.thing["id"]} for each in ordered]
+        ids = [{"one": each.thing["id"]} for each in ordered]
 
         def work(connection: sa.Connection) -> None:
-            if not ordered:
-                return
             insert = self._database.insert(THINGS)
             changed: dict[str, Any] = {
                 column.name: insert.excluded[column.name] for column in THINGS.columns if column.name != "id"
             }
             # Not deleted and inserted anew: whoever retires it at this moment waits for this very row.
             changed["retired_at"] = sa.func.coalesce(insert.excluded.retired_at, THINGS.c.retired_at)
-            connection.execute(
-                insert.on_conflict_do_update(index_elements=["id"], set_=changed),
-                [{"retired_at": None, **each.thing} for each in ordered],
-            )
+            upsert = insert.on_conflict_do_update(index_elements=["id"], set_=changed)
+            self._database.execute_many(connection, upsert, [each.thing for each in ordered])
             for table in _PARTS:
-                connection.execute(sa.delete(table).where(table.c.thing_id == sa.bindparam("id")), ids)
+                whole = sa.delete(table).where(table.c.thing_id == sa.bindparam("one"))
+                self._database.execute_many(connection, whole, ids)
             self._add_parts(connection, ordered)
 
         self._database.write(work)
@@ -219,10 +215,9 @@ class Catalog:
         bound = [{"one": thing_id} for thing_id in sorted(ids)]
 
         def work(connection: sa.Connection) -> None:
-            if bound:
-                connection.execute(sa.delete(THINGS).where(THINGS.c.id == sa.bindparam("one")), bound)
-                for table in _PARTS:
-                    connection.execute(sa.delete(table).where(table.c.thing_id == sa.bindparam("one")), bound)
+            for key in (THINGS.c.id, *(table.c.thing_id for table in _PARTS)):
+                whole = sa.delete(key.table).where(key == sa.bindparam("one"))
+                self._database.execute_many(connection, whole, bound)
 
         self._database.write(work)
 
@@ -250,11 +245,10 @@ class Catalog:
         ordered = sorted(rows, key=_verdict_key)
 
         def work(connection: sa.Connection) -> None:
-            if bound:
-                whole = sa.and_(
-                    VERDICTS.c.thing_id == sa.bindparam("thing"), VERDICTS.c.check_run == sa.bindparam("run")
-                )
-                connection.execute(sa.delete(VERDICTS).where(whole), bound)
+            whole = sa.delete(VERDICTS).where(
+                VERDICTS.c.thing_id == sa.bindparam("thing"), VERDICTS.c.check_run == sa.bindparam("run")
+            )
+            self._database.execute_many(connection, whole, bound)
             self._add(connection, VERDICTS, ordered)
 
         self._database.write(work)
@@ -266,7 +260,7 @@ class Catalog:
             sa.update(THINGS).where(THINGS.c.id == sa.bindparam("one")).values(retired_at=sa.bindparam("at"))
         )
         if bound:
-            self._database.write(lambda connection: connection.execute(change, bound))
+            self._database.write(lambda connection: self._database.execute_many(connection, change, bound))
 
     def retired(self) -> set[str]:
         """Return the ids of all Things that are retired."""

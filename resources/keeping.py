@@ -20,9 +20,9 @@ from resources.things import MANIFEST, RETIRED, VERDICTS, SyncReport, Thing, row
 
 Progress = Callable[[str, int, int], None]
 
-_BATCH = 500
-_AT_ONCE = 25
-_LOCAL_READERS = 2
+_BATCH = 1000
+_AT_ONCE = 50
+_LOCAL_READERS = 1
 _REMOTE_READERS = 32
 
 _Item = TypeVar("_Item")
@@ -34,7 +34,7 @@ def silent(_what: str, _done: int, _total: int) -> None:
 
 
 def readers(lake: Lake) -> int:
-    """Return how many threads read best at once: from a server many, each waits most of the time."""
+    """Return how many threads read best at once: parsing keeps one busy, a server needs many."""
     return _LOCAL_READERS if lake.local else _REMOTE_READERS
 
 

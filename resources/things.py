@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from uuid import UUID
@@ -38,6 +39,7 @@ from resources.lake import (
     LakeError,
     LakeUnreachable,
     NameTaken,
+    NotInLake,
     encode_name,
     hash_bytes,
     open_lake,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
     from resources.keeping import Progress
+    from resources.verifying import Verified
 
 MANIFEST = "thing.json"
 MANIFEST_SCHEMA = 1
@@ -57,6 +60,7 @@ RETIRED = "retired.json"
 VERDICTS = "verdicts.json"
 _REPORT = "report.html"
 _GRACE = timedelta(days=1)
+_COMMITS_AT_ONCE = 500
 
 
 class UnknownThing(MlassetsError):
@@ -397,7 +401,7 @@ class Thing:
 
     def packages(self) -> dict[str, str]:
         """Return the versions of all packages that were installed where it was made."""
-        text = self._lake.read_bytes(_environment_path(self.provenance["environment"]))
+        text = self._lake.read_bytes(environment_path(self.provenance["environment"]))
         return cast("dict[str, str]", json.loads(text)["packages"])
 
     def read(self) -> Self:
@@ -422,7 +426,7 @@ class Thing:
         for component, size in zip(files, self._lake.sizes_of([one.path for one in files]), strict=True):
             if size != component.size:
                 found = "missing" if size is None else f"{size} bytes long instead of {component.size}"
-                raise DamagedThing(f"{component.path} of {self} is {found}; restore it from a backup")
+                raise DamagedThing(f"{self._named(component)} is {found}; restore it from a backup")
         return self._lake.dataset([one.path for one in self.files.values()], self.schema)
 
     def table(self, columns: Sequence[str] | None = None, filter: "ds.Expression | None" = None) -> pa.Table:
@@ -430,7 +434,8 @@ class Thing:
 
         Raises:
             UnknownThing: If this Thing has no dataset or no such column.
-            DamagedThing: If a file is missing, of another size than was committed, or unreadable.
+            DamagedThing: If a file is missing, or its bytes are not those that were committed.
+            LakeError: If the lake does not answer.
         """
         dataset = self.scan()
         names = dataset.schema.names if columns is None else list(columns)
@@ -438,11 +443,22 @@ class Thing:
         if missing:
             raise UnknownThing(f"{self} has no column {missing}; it has {dataset.schema.names}")
         try:
-            table = dataset.to_table(columns=names, filter=filter)
+            with self._lake.scanning(f"the dataset of {self}"):
+                table = dataset.to_table(columns=names, filter=filter)
+        except NotInLake as error:
+            raise DamagedThing(str(error)) from error
         except (pa.ArrowException, OSError) as error:
-            raise DamagedThing(
-                f"the dataset of {self} ({', '.join(self.files)}) cannot be read: {error}"
-            ) from error
+            damaged = [self._named(one) for one in self.files.values() if not self._is_whole(one)]
+            if damaged:
+                raise DamagedThing(
+                    f"{'; '.join(damaged)} cannot be read: {error}. The bytes do not match their hash; "
+                    "restore the file from a backup or make the version anew"
+                ) from error
+            if isinstance(error, OSError):
+                raise LakeError(
+                    f"the dataset of {self} cannot be read: {error}. Its files are whole; try again"
+                ) from error
+            raise  # the filter does not fit the columns
         exact = pa.schema(
             [dataset.schema.field(name) for name in names], self.schema.metadata if self.schema else None
         )
@@ -457,19 +473,32 @@ class Thing:
 
         Raises:
             UnknownThing: If there is no such artifact.
-            DamagedThing: If the bytes are not those that were committed.
+            DamagedThing: If the file is missing, or its bytes are not those that were committed.
+            LakeError: If the lake does not answer.
         """
         component = self._artifact(name)
         try:
             data = self._lake.read_bytes(component.path)
-        except LakeError as error:
+        except NotInLake as error:
             raise DamagedThing(f"artifact {name!r} of {self}: {error}") from error
         if hash_bytes(data) != component.hash:
             raise DamagedThing(
-                f"{component.path}, artifact {name!r} of {self}, is not what was committed: its bytes do not "
-                "match their hash. It is not used; restore the file from a backup or make the version anew"
+                f"{self._named(component)} is not what was committed: its bytes do not match their hash. "
+                "It is not used; restore the file from a backup or make the version anew"
             )
         return data
+
+    def _named(self, component: Component) -> str:
+        """Return a component's path and whose it is: its first version's, and of those that share it since."""
+        if component.path.startswith(f"{self.folder}/"):
+            return f"{component.path} of {self}"
+        return f"{component.path} of {self} and of the version in whose folder it lies"
+
+    def _is_whole(self, component: Component) -> bool:
+        try:
+            return self._lake.hash_of(component.path) == component.hash
+        except NotInLake:
+            return False
 
     def artifact_path(self, name: str) -> str:
         """Return where an artifact is: an absolute local path, or a URI.
@@ -543,70 +572,110 @@ class Store:
             CatalogError: If the catalog cannot be written to. The Thing is committed nevertheless, and the
                 next `sync` finds it.
         """
-        parameters = _packed(draft.parameters, "parameters")
-        metrics = {_name(name, "metrics"): _metric(name, value) for name, value in draft.metrics.items()}
-        labels = _packed(draft.labels, "labels")
-        if draft.dataset is not None and draft.files:
-            raise BadDraft("a draft has either `dataset` or `files`, not both")
-        based_on = dict.fromkeys(_id(one) for one in draft.based_on)
-        for recorder in _recorders.get():
-            based_on.update(recorder)
-        thing_id, previous = self._next(step, partition)
-        folder = _folder(step, partition, thing_id)
+        return self._commit([(step, partition, draft)], run_id, started_at)[0]
+
+    def commit_all(
+        self,
+        items: Iterable[tuple[str, Partition, Draft]],
+        *,
+        run_id: str | None = None,
+        started_at: datetime | None = None,
+    ) -> list[Thing]:
+        """Commit many small drafts, some hundreds at a time: each is there whole or not at all.
+
+        The disk is waited for once for all of them. If one cannot be stored, it and those of its batch are not,
+        those before may be.
+
+        Args:
+            items: Step, partition and draft of each; of one partition the last becomes the newest version.
+            run_id: The run that made them.
+            started_at: When making them began.
+
+        Raises:
+            BadDraft: If something in a draft cannot be stored.
+            LakeError: If the lake cannot be written to.
+            CatalogError: If the catalog cannot be written to; the next `sync` finds what is in the lake.
+        """
+        rest = iter(items)
+        made: list[Thing] = []
+        while batch := list(islice(rest, _COMMITS_AT_ONCE)):
+            made += self._commit(batch, run_id, started_at)
+        return made
+
+    def _commit(
+        self, items: Sequence[tuple[str, Partition, Draft]], run_id: str | None, started_at: datetime | None
+    ) -> list[Thing]:
+        checked = [_checked(draft) for _, _, draft in items]
+        before: dict[tuple[str, Partition], tuple[str | None, Thing | None]] = {}
+        folders: list[str] = []
+        manifests: list[dict[str, Any]] = []
         try:
-            components, schema = self._write_components(folder, draft, previous)
+            for (step, partition, draft), plain in zip(items, checked, strict=True):
+                key = (step, partition)
+                if key not in before:
+                    before[key] = self._before(step, partition)
+                last, previous = before[key]
+                thing_id = new_id(after=last)
+                # A version of this batch is not there yet: no other may point to its files.
+                before[key] = thing_id, previous
+                folder = _folder(step, partition, thing_id)
+                folders.append(folder)
+                components, schema = self._write_components(folder, draft, previous)
+                now = datetime.now(UTC)
+                manifests.append(
+                    {
+                        "schema": MANIFEST_SCHEMA,
+                        "id": thing_id,
+                        "step": step,
+                        "partition": dict(partition.dimensions),
+                        "created_at": now.isoformat(timespec="microseconds"),
+                        "run_id": run_id,
+                        "code_version": draft.code_version,
+                        "spec_hash": draft.spec_hash,
+                        "data_version": _data_version(components),
+                        **plain,
+                        "components": [
+                            {name: value for name, value in vars(one).items() if value is not None}
+                            for one in components
+                        ],
+                        "dataset_schema": _schema_record(schema),
+                        "provenance": provenance.capture(started_at, now),
+                    }
+                )
             self._write_environment()
         except LakeUnreachable:
             # Asking a server that is down to clean up would only take its time once more; `sweep` does it later.
             raise
         except BaseException:
-            with suppress(LakeError):
-                self.lake.delete_folder(folder)
-            raise
-        now = datetime.now(UTC)
-        manifest = {
-            "schema": MANIFEST_SCHEMA,
-            "id": thing_id,
-            "step": step,
-            "partition": dict(partition.dimensions),
-            "created_at": now.isoformat(timespec="microseconds"),
-            "run_id": run_id,
-            "code_version": draft.code_version,
-            "spec_hash": draft.spec_hash,
-            "data_version": _data_version(components),
-            "parameters": parameters,
-            "metrics": metrics,
-            "labels": labels,
-            "components": [
-                {name: value for name, value in vars(one).items() if value is not None} for one in components
-            ],
-            "dataset_schema": _schema_record(schema),
-            "based_on": list(based_on),
-            "provenance": provenance.capture(started_at, now),
-        }
-        text = json.dumps(manifest, allow_nan=False)
-        try:
-            self.lake.put_bytes(f"{folder}/{MANIFEST}", text.encode())
-        except BaseException:
-            # A server may still act on a request that was given up; on a disk, what is not there will not come.
-            if self.lake.local and not self.lake.exists(f"{folder}/{MANIFEST}"):
+            for folder in folders:
                 with suppress(LakeError):
                     self.lake.delete_folder(folder)
             raise
+        texts = [json.dumps(one, allow_nan=False) for one in manifests]
+        paths = [f"{folder}/{MANIFEST}" for folder in folders]
+        try:
+            self.lake.put_all({path: text.encode() for path, text in zip(paths, texts, strict=True)})
+        except BaseException:
+            # A server may still act on a request that was given up; on a disk, what is not there will not come.
+            for folder, path in zip(folders, paths, strict=True) if self.lake.local else ():
+                if not self.lake.exists(path):
+                    with suppress(LakeError):
+                        self.lake.delete_folder(folder)
+            raise
         reached("manifest written")
-        thing = Thing(json.loads(text), self.lake)
-        self.catalog.add_things([rows_of(thing, text)])
+        things = [Thing(json.loads(text), self.lake) for text in texts]
+        self.catalog.add_things([rows_of(thing, text) for thing, text in zip(things, texts, strict=True)])
         reached("row written")
-        return thing
+        return things
 
-    def _next(self, step: str, partition: Partition) -> tuple[str, Thing | None]:
-        """Return an id for a new version, and the version whose files it may point to."""
+    def _before(self, step: str, partition: Partition) -> tuple[str | None, Thing | None]:
+        """Return the id that a new version must sort after, and the version whose files it may point to."""
         newest = self.catalog.newest(step, partition.key)
         if newest is None:
-            return new_id(), None
+            return None, None
         manifest, retired_at = newest
         previous = Thing.from_json(manifest, self.lake)
-        return new_id(after=previous.id), self.latest(step, partition) if retired_at else previous
+        return previous.id, self.latest(step, partition) if retired_at else previous
 
     def _write_components(
         self, folder: str, draft: Draft, previous: Thing | None
@@ -620,7 +689,8 @@ class Store:
             schema = draft.dataset.schema
             path = f"{folder}/data.parquet"
             old = before.get(("dataset", "data.parquet"))
-            written = self.lake.write_table(path, draft.dataset, unless=old.hash if old else None)
+            unless = old.hash if old and self._is_there(old) else None
+            written = self.lake.write_table(path, draft.dataset, unless=unless)
             if written is None:
                 components.append(cast("Component", old))
             else:
@@ -660,20 +730,29 @@ class Store:
         """Write one file, unless the previous version has the same bytes under the same name."""
         old = before.get((kind, name))
         if isinstance(content, Path):
-            if old and content.stat().st_size == old.size and _hash_file(content) == old.hash:
+            if (
+                old
+                and content.stat().st_size == old.size
+                and _hash_file(content) == old.hash
+                and self._is_there(old)
+            ):
                 return old
             written = self.lake.write_file(path, content)
         else:
-            if old and len(content) == old.size and hash_bytes(content) == old.hash:
+            if old and len(content) == old.size and hash_bytes(content) == old.hash and self._is_there(old):
                 return old
             written = self.lake.write_bytes(path, content)
         return Component(kind, name, path, written.size, written.hash, rows)
+
+    def _is_there(self, component: Component) -> bool:
+        """Say whether a file that need not be written again is there, as far as a glance tells."""
+        return self.lake.size_of(component.path) == component.size
 
     def _write_environment(self) -> None:
         """Store what packages are installed, once for all Things that were made with the same ones."""
         name, text = provenance.environment()
         if name not in self._known_environments:
-            path = _environment_path(name)
+            path = environment_path(name)
             if not self.lake.exists(path):
                 self.lake.put_bytes(path, text)
             self._known_environments.add(name)
@@ -905,6 +984,26 @@ class Store:
                 problems.append(f"{thing}: {error}")
         return tuple(problems)
 
+    def verify_all(
+        self, journal: Path | None = None, *, fresh: bool = False, progress: "Progress | None" = None
+    ) -> "Verified":
+        """Read everything that any Thing or verdict is made of, each file once, and name what is damaged.
+
+        Args:
+            journal: A local file that notes what has passed, so that a verify that was interrupted goes on
+                there; gone once all has been looked at.
+            fresh: Do not go on where the journal ends.
+            progress: Called with what is being read, how much is done, and how much there is.
+
+        Raises:
+            LakeUnreachable: If the lake does not answer.
+        """
+        from resources import keeping, verifying
+
+        return verifying.verify_all(
+            self.lake, self.catalog, journal, fresh=fresh, progress=progress or keeping.silent
+        )
+
     def garbage(self, older_than: timedelta = _GRACE) -> list[Entry]:
         """Return the files that `sweep` would delete."""
         from resources import keeping
@@ -927,7 +1026,23 @@ def _folder(step: str, partition: Partition, thing_id: str) -> str:
     return f"things/{encode_name(step)}/{partition.path}/{thing_id}"
 
 
-def _environment_path(name: str) -> str:
+def _checked(draft: Draft) -> dict[str, Any]:
+    """Return what a manifest says of a draft without its files."""
+    checked = {
+        "parameters": _packed(draft.parameters, "parameters"),
+        "metrics": {_name(name, "metrics"): _metric(name, value) for name, value in draft.metrics.items()},
+        "labels": _packed(draft.labels, "labels"),
+    }
+    if draft.dataset is not None and draft.files:
+        raise BadDraft("a draft has either `dataset` or `files`, not both")
+    based_on = dict.fromkeys(_id(one) for one in draft.based_on)
+    for recorder in _recorders.get():
+        based_on.update(recorder)
+    return {**checked, "based_on": list(based_on)}
+
+
+def environment_path(name: str) -> str:
+    """Return where the packages of an environment are listed."""
     return f"environments/{encode_name(name)}.json"
 
 
