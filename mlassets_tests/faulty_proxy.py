@@ -62,6 +62,7 @@ class _Plan:
     times: float
     method: str
     containing: str
+    skip: int
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,15 @@ class FaultyProxy:
     def bytes_down(self) -> int:
         return sum(one.down for one in self.passed)
 
-    def plan(self, fault: Fault, times: float = 1, *, method: str = "", containing: str = "") -> None:
+    def plan(
+        self, fault: Fault, times: float = 1, *, method: str = "", containing: str = "", skip: int = 0
+    ) -> None:
         """Do `fault` to the next `times` requests (`math.inf`: to all) of a method whose path and query hold a text.
 
-        Of several plans for a request, the first one made counts.
+        Of several plans for a request, the first one made counts. The first `skip` such requests are spared.
         """
         with self._lock:
-            self._plans.append(_Plan(fault, times, method, containing))
+            self._plans.append(_Plan(fault, times, method, containing, skip))
 
     def heal(self) -> None:
         """Forget all plans."""
@@ -125,6 +128,9 @@ class FaultyProxy:
         with self._lock:
             for plan in self._plans:
                 if plan.times > 0 and plan.method in ("", method) and plan.containing in path:
+                    if plan.skip:
+                        plan.skip -= 1
+                        continue
                     plan.times -= 1
                     return plan.fault
         return None
@@ -213,8 +219,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Cut
         body = self._body()
         self.up = len(body)
-        if isinstance(fault, Slow):
-            proxy._stopping.wait(fault.seconds)
+        if isinstance(fault, Slow) and proxy._stopping.wait(fault.seconds):
+            raise _Cut
         if isinstance(fault, Reply):
             self._count(proxy, fault, 0)
             self._answer_with(fault)
