@@ -327,20 +327,119 @@ def sync(home: HomeOption = None, json_output: JsonOption = False) -> None:
 
 @catalog.command()
 def rebuild(home: HomeOption = None, json_output: JsonOption = False) -> None:
-    """Build the catalog anew from the lake alone."""
+    """Make the catalog say what the lake says, from the lake alone; others may go on reading and committing."""
     _report_sync(_home(home), "rebuild", json_output)
 
 
 def _report_sync(where: Any, what: str, json_output: bool) -> None:
-    with _told():
-        found = getattr(where.store, what)()
+    with _told(), _reading_bars(json_output) as progress:
+        found = getattr(where.store, what)(progress)
     if json_output:
-        _print_json({"things": found.things, "check_runs": found.check_runs, "damaged": list(found.damaged)})
+        _print_json({**vars(found), "damaged": list(found.damaged)})
     else:
         out.print(f"{found.things:,} Things and {found.check_runs:,} check runs.")
         for line in found.damaged:
             err.print(f"[red]damaged:[/red] {escape(line)}", highlight=False)
     raise typer.Exit(FAILED if found.damaged else 0)
+
+
+@catalog.command()
+def verify(
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew, though a verify was interrupted half-way.")
+    ] = False,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Read everything in the lake again and name what is damaged. Interrupted, it goes on where it was."""
+    with _told(), _reading_bars(json_output) as progress:
+        where = _home(home)
+        found = where.store.verify_all(where.settings.home / "verify.jsonl", fresh=fresh, progress=progress)
+    if json_output:
+        _print_json({**vars(found), "damaged": [vars(one) for one in found.damaged]})
+    else:
+        out.print(
+            f"{found.things:,} Things and {found.check_runs:,} check runs; {found.files:,} files of "
+            f"{found.bytes:,} bytes; {len(found.damaged):,} damaged."
+        )
+        for one in found.damaged:
+            err.print(f"[red]damaged:[/red] {escape(str(one))}", highlight=False)
+    raise typer.Exit(FAILED if found.damaged else 0)
+
+
+@catalog.command()
+def migrate(home: HomeOption = None, json_output: JsonOption = False) -> None:
+    """Bring the tables of an older version's catalog up to date; what is in them stays."""
+    from resources.catalog import HEAD, Catalog
+
+    with _told():
+        settings = _home(home).settings
+        before = Catalog.migrate(settings.catalog, settings.patience)
+    if json_output:
+        _print_json({"before": before, "now": HEAD})
+    elif before == HEAD:
+        out.print(f"The catalog has revision {HEAD} already.", highlight=False)
+    else:
+        out.print(f"The catalog went from revision {before or 'none'} to {HEAD}.", highlight=False)
+
+
+@catalog.command()
+def sweep(
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Hours for which nothing was written to what may go.")
+    ] = 24,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")
+    ] = False,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Delete what commits that crashed have left in the lake; what is committed is never touched."""
+    from datetime import timedelta
+
+    with _told():
+        store = _home(home).store
+        limit = timedelta(hours=older_than)
+        found = store.garbage(limit)
+        deleted = [] if dry_run else store.sweep(limit)
+    size = sum(one.size for one in found)
+    if json_output:
+        _print_json({"files": [one.path for one in found], "bytes": size, "deleted": deleted})
+    else:
+        word = "would go" if dry_run else "deleted"
+        out.print(f"{len(found):,} files of {size:,} bytes {word}.", highlight=False)
+        for one in found:
+            out.print(f"  {escape(one.path)}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _reading_bars(json_output: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on a terminal how much of what has been read, a bar for each kind."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = err if json_output else out
+
+    class Done(MofNCompleteColumn):
+        def render(self, task: Any) -> Any:
+            return DownloadColumn().render(task) if task.description == "bytes" else super().render(task)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), Done(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield progress
 
 
 @contextmanager

@@ -17,7 +17,17 @@ from typing import Any, TypeVar
 
 from resources.catalog import Catalog
 from resources.errors import MlassetsError
-from resources.keeping import Listing, Progress, id_in, load_verdicts, loaded, readers, silent, verdicts_path
+from resources.keeping import (
+    Listing,
+    Progress,
+    id_in,
+    load_verdicts,
+    loaded,
+    readers,
+    retired_at,
+    silent,
+    verdicts_path,
+)
 from resources.lake import Lake, LakeError, LakeUnreachable, NotInLake
 from resources.things import MANIFEST, DamagedThing, Thing, environment_path
 
