@@ -70,6 +70,8 @@ def draft_of(value: object, where: str, trusted: Collection[str] = ()) -> Draft:
         try:
             data = to_arrow(value)
             _check_schema(data.schema)
+            if isinstance(data, pa.Table):
+                _check_rows(data)
         except _Refused as refused:
             raise UnstorableValue(f"{where} returned a {kind} that cannot be stored: {refused}") from refused
         return Draft(dataset=data)
@@ -216,7 +218,7 @@ def _few(names: Collection[object]) -> str:
 # Values that are no tables
 
 
-_TRUST = "If you trust them, name them in `trusted_types` of the ThingIOManager, or return a Draft with bytes of your own"
+_TRUST: Final = "If you trust them, name them in `trusted_types` of the ThingIOManager, or return a Draft with bytes of your own"
 
 
 def _skops(estimator: object, trusted: Collection[str]) -> bytes:
@@ -282,11 +284,8 @@ def _check_schema(schema: pa.Schema) -> None:
     if doubles:
         raise _Refused(f"the columns {_few(doubles)} occur twice; give each column a name of its own")
     for field in schema:
-        if inner := _unreadable(field.type):
-            raise _Refused(
-                f"column {field.name!r} holds a dictionary of {inner}, and Parquet gives back dictionaries of text "
-                "only; decode it with `dictionary_decode`"
-            )
+        if trouble := _trouble(field.type):
+            raise _Refused(f"column {field.name!r} holds {trouble}")
     try:
         pq.write_table(schema.empty_table(), io.BytesIO(), compression="zstd")
     except pa.ArrowException:
@@ -298,18 +297,34 @@ def _check_schema(schema: pa.Schema) -> None:
         raise
 
 
-def _unreadable(type_: pa.DataType) -> pa.DataType | None:
-    """Return the values' type of a dictionary that cannot be read back, however deep it lies."""
-    if pa.types.is_dictionary(type_):
-        return None if _is_text(type_.value_type) else type_.value_type
+def _check_rows(table: pa.Table) -> None:
+    """Refuse rows that no Parquet file can hold; those of a stream are found out while it is written."""
+    if table.num_rows and not table.num_columns and not _notes(table.schema):
+        raise _Refused(f"it has {table.num_rows:,} rows and no columns, and Parquet counts rows by column")
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_timestamp(column.type) and column.type.unit == "s":
+            try:
+                column.cast(pa.timestamp("ms", column.type.tz))
+            except pa.ArrowInvalid as error:
+                raise _Refused(
+                    f"column {name!r}: Parquet holds no seconds, and as milliseconds: {error}"
+                ) from error
+
+
+def _trouble(type_: pa.DataType, *, inside: bool = False) -> str | None:
+    """Return what Parquet cannot give back in a type, however deep it lies; None if there is nothing."""
+    if pa.types.is_dictionary(type_) and not _is_text(type_.value_type):
+        return (
+            f"a dictionary of {type_.value_type}, and Parquet gives back dictionaries of text only; decode it with "
+            "`dictionary_decode`"
+        )
+    if inside and (pa.types.is_string_view(type_) or pa.types.is_binary_view(type_)):
+        return f"{type_} within another type, which Parquet cannot write; cast it to string or binary"
     if isinstance(type_, pa.BaseExtensionType):
-        return _unreadable(type_.storage_type)
-    if pa.types.is_map(type_):
-        return _unreadable(type_.key_type) or _unreadable(type_.item_type)
-    for number in range(type_.num_fields):
-        if inner := _unreadable(type_.field(number).type):
-            return inner
-    return None
+        return _trouble(type_.storage_type, inside=inside)
+    inner = [type_.key_type, type_.item_type] if pa.types.is_map(type_) else []
+    inner = inner or [type_.field(number).type for number in range(type_.num_fields)]
+    return next((trouble for one in inner if (trouble := _trouble(one, inside=True))), None)
 
 
 def _is_text(type_: pa.DataType) -> bool:
@@ -643,27 +658,31 @@ class _Selection:
     def table(self, also: Sequence[str] = ()) -> pa.Table:
         names = self.names()
         names += [name for name in also if name not in names]
-        return self.thing.table(columns=names, filter=self.expression())
+        table = self.thing.table(columns=names, filter=self.expression())
+        return table.replace_schema_metadata(self.schema.metadata)
 
-    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, names: Sequence[str], expression: "ds.Expression | None") -> Iterator[pa.RecordBatch]:
         """Yield the rows a batch at a time, exactly under the schema that was committed."""
         exact = pa.schema([self.schema.field(name) for name in names], self.schema.metadata)
         scanner = self.thing.scan().scanner(
             columns=list(names),
-            filter=self.expression(),
+            filter=expression,
             batch_readahead=_BATCHES_AHEAD,
             fragment_readahead=1,
         )
         try:
             for batch in scanner.to_batches():
-                yield from pa.Table.from_batches([batch]).cast(exact).to_batches()
+                if batch.schema.types == exact.types:
+                    yield pa.RecordBatch.from_arrays(batch.columns, schema=exact)
+                else:
+                    yield from pa.Table.from_batches([batch]).cast(exact).to_batches()
         except (pa.ArrowException, OSError) as error:
             raise DamagedThing(f"the dataset of {self.thing} cannot be read: {error}") from error
 
     def reader(self) -> pa.RecordBatchReader:
         names = self.names()
         exact = pa.schema([self.schema.field(name) for name in names], self.schema.metadata)
-        return pa.RecordBatchReader.from_batches(exact, self.batches(names))
+        return pa.RecordBatchReader.from_batches(exact, self.batches(names, self.expression()))
 
     def dataset(self) -> "ds.Dataset":
         names, expression, dataset = self.names(), self.expression(), self.thing.scan()
@@ -714,8 +733,7 @@ class _Selection:
         import polars as pl
         from polars.io.plugins import register_io_source
 
-        names = self.names()
-        self.expression()
+        names, expression = self.names(), self.expression()
         try:
             empty = pa.schema([self.schema.field(name) for name in names]).empty_table()
             schema = cast("pl.DataFrame", pl.from_arrow(empty)).schema
@@ -728,7 +746,7 @@ class _Selection:
             with_columns: list[str] | None, predicate: Any, rows: int | None, _size: int | None
         ) -> Iterator[pl.DataFrame]:
             left = rows
-            for batch in self.batches(names if with_columns is None else with_columns):
+            for batch in self.batches(with_columns or names, expression):
                 part = cast("pl.DataFrame", pl.from_arrow(pa.Table.from_batches([batch])))
                 if left is not None:
                     part = part.head(left)

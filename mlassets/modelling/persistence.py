@@ -45,7 +45,10 @@ TRUSTED: Final = frozenset(
 )
 """Every type that a model file may hold: those of our own pipelines and no others."""
 
-_REMEDY: Final = "It was not loaded. Only models trained by mlassets can be loaded; if this is one, it was changed after its commit."
+_REMEDY: Final = (
+    "It was not loaded. Only models trained by mlassets can be loaded; if this is one, it was changed after its "
+    "commit."
+)
 
 
 def dump_estimator(estimator: Any) -> bytes:
