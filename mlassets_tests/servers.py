@@ -193,10 +193,13 @@ class PostgresServer:
                 preexec_fn=dies_with_us(signal.SIGQUIT),
                 **self._user,
             )
-        wait_until(self._answers, "PostgreSQL answers", 60, every=0.05)
-
-    def _answers(self) -> bool:
+        wait_until(
+            lambda: self.answers() or self._child.poll() is not None, "PostgreSQL answers", 60, every=0.05
+        )
         assert self._child.poll() is None, f"PostgreSQL ended: {(self._folder / 'starting').read_text()}"
+
+    def answers(self) -> bool:
+        """Say whether it can be reached."""
         try:
             self.run("SELECT 1")
         except psycopg2.OperationalError:
