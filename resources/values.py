@@ -218,7 +218,7 @@ def _few(names: Collection[object]) -> str:
 # Values that are no tables
 
 
-_TRUST: Final = "If you trust them, name them in `trusted_types` of the ThingIOManager, or return a Draft with bytes of your own"
+_TRUST: Final = "If you trust them, name them in `trusted_types` of the ThingIOManager."
 
 
 def _skops(estimator: object, trusted: Collection[str]) -> bytes:

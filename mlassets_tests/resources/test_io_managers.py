@@ -1,19 +1,34 @@
 """Values go in and come out again in the form that the reader's annotation asks for."""
 
 import base64
+import gc
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LinearRegression
 
-from resources.io_managers import MissingThing, ThingIOManager, Upstream, WrongOutput, to_partition
+from resources import io_managers
+from resources.io_managers import (
+    MissingThing,
+    PartlyCommitted,
+    ThingIOManager,
+    Upstream,
+    WrongOutput,
+    to_partition,
+)
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing
+from resources.things import Draft, Partition, Store, Thing, new_id
+from resources.values import UnstorableValue, WrongForm, plain_type
 
 TABLE = pa.table({"k": ["a", "b", None], "v": [1, 2, 3]})
 PNG = base64.b64decode(
@@ -349,3 +364,291 @@ def test_a_key_of_any_definition_is_a_partition_with_its_dimensions(
     key: str, definition: dg.PartitionsDefinition, partition: Partition
 ) -> None:
     assert to_partition(key, definition) == partition
+
+
+FRAME = pd.DataFrame({"k": ["a", "b", None], "v": [1, 2, 3]}, index=pd.Index([7, 8, 9], name="id"))
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (FRAME, pd.DataFrame),
+        (FRAME["v"], pd.Series),
+        (TABLE, pa.Table),
+        (TABLE, pa.RecordBatchReader),
+        (TABLE, ds.Dataset),
+        (pl.DataFrame(TABLE), pl.DataFrame),
+        (pl.LazyFrame({"k": [1]}), pl.LazyFrame),
+        (np.eye(2), np.ndarray),
+        (LinearRegression().fit([[1.0], [2.0]], [1, 2]), LinearRegression),
+        ({"a": [1, None]}, dict),
+        ([1, 2], list),
+        ([1, 2], list[int]),
+        ("text", str),
+        (b"bytes", bytes),
+        (3, int),
+        (3, float),
+        (True, bool),
+        (None, None),
+        ({"a": 1}, dict[str, int]),
+        (FRAME, Thing),
+        (FRAME, pd.DataFrame | None),
+    ],
+    ids=str,
+)
+def test_a_step_without_partitions_hands_its_value_to_the_next(
+    run: Run, store: Store, value: Any, wanted: Any
+) -> None:
+    got: list[Any] = []
+
+    @dg.asset(key=["raw", "made"])
+    def made() -> Any:
+        return value
+
+    def body(made) -> int:  # type: ignore[no-untyped-def]
+        got.append(made)
+        return 1
+
+    body.__annotations__ |= {"made": wanted} if wanted is not None else {}
+    reader = dg.asset(name="reader", ins={"made": dg.AssetIn(key=["raw", "made"])})(body)
+    run(made, reader)
+    whole = Partition({"partition": "all"})
+    assert wanted is None or isinstance(got[0], plain_type(wanted))
+    assert store.require("reader", whole).based_on == (store.require("raw/made", whole).id,)
+
+
+def test_assets_of_one_name_under_different_prefixes_do_not_meet(run: Run, store: Store) -> None:
+    @dg.asset(key=["raw", "orders"])
+    def raw() -> str:
+        return "raw"
+
+    @dg.asset(key=["clean", "orders"], ins={"orders": dg.AssetIn(key=["raw", "orders"])})
+    def clean(orders: str) -> str:
+        return orders + " and clean"
+
+    run(raw, clean)
+    run(raw, clean)
+    whole = Partition({"partition": "all"})
+    assert json.loads(store.require("raw/orders", whole).artifact("value.json")) == "raw"
+    assert json.loads(store.require("clean/orders", whole).artifact("value.json")) == "raw and clean"
+
+
+def test_every_output_of_a_step_is_based_on_what_the_step_has_read(run: Run, store: Store) -> None:
+    @dg.asset
+    def source() -> int:
+        return 1
+
+    @dg.multi_asset(outs={"left": dg.AssetOut(), "right": dg.AssetOut()})
+    def both(source: int) -> tuple[int, int]:
+        return source, source
+
+    run(source, both)
+    whole = Partition({"partition": "all"})
+    read = (store.require("source", whole).id,)
+    assert store.require("left", whole).based_on == store.require("right", whole).based_on == read
+
+
+@pytest.mark.parametrize("wanted", [dict[str, pd.DataFrame], Mapping[str, pd.DataFrame]])
+def test_several_partitions_come_each_in_the_form_that_is_asked_for(
+    run: Run, store: Store, wanted: Any
+) -> None:
+    got: list[Any] = []
+
+    def body(model) -> int:  # type: ignore[no-untyped-def]
+        got.append(model)
+        return 1
+
+    body.__annotations__["model"] = wanted
+    narrow = dg.AssetIn(partition_mapping=of_project, metadata={"columns": ["v"], "filter": [("v", ">", 1)]})
+    reader = dg.asset(name="reader", partitions_def=by_project, ins={"model": narrow})(body)
+    run(model, partition_key="late|EWR")
+    run(model, partition_key="late|JFK")
+    run(model, reader, partition_key="late", selection=[reader])
+    assert list(got[0]) == ["late|EWR", "late|JFK"]
+    for frame in got[0].values():
+        assert (frame["v"].tolist(), list(frame)) == ([2, 3], ["v"])
+    models = {store.require("model", one).id for one in (EWR, JFK)}
+    assert set(store.require("reader", Partition.project("late")).based_on) == models
+
+
+def test_several_partitions_as_one_value_are_refused_with_the_annotation_to_use(run: Run) -> None:
+    @dg.asset(partitions_def=by_project, ins={"model": dg.AssetIn(partition_mapping=of_project)})
+    def reader(model: pd.DataFrame) -> int:
+        return 1
+
+    run(model, partition_key="late|EWR")
+    run(model, partition_key="late|JFK")
+    with pytest.raises(
+        WrongForm, match=r"The step `reader` asks for 2 partitions of `model` as one .*dict\[str"
+    ):
+        run(model, reader, partition_key="late", selection=[reader])
+
+
+def test_all_missing_partitions_are_named_with_what_to_do(run: Run, store: Store) -> None:
+    @dg.asset(partitions_def=by_project, ins={"model": dg.AssetIn(partition_mapping=of_project)})
+    def reader(model: Upstream) -> int:
+        return 1
+
+    with pytest.raises(
+        MissingThing, match=r"2 of 2 partitions have no model yet: late\|EWR, late\|JFK. Mater.*allow"
+    ):
+        run(model, reader, partition_key="late", selection=[reader])
+    run(model, partition_key="late|EWR")
+    with pytest.raises(
+        MissingThing, match=r"1 of 2 partitions have no model yet: late\|JFK. Materialize model for"
+    ):
+        run(model, reader, partition_key="late", selection=[reader])
+    assert store.history("reader") == []
+
+
+def test_a_missing_value_is_none_where_the_step_says_that_it_may_be(run: Run) -> None:
+    got: list[Any] = []
+
+    @dg.asset(ins={"made": dg.AssetIn(metadata={"allow_missing_partitions": True})})
+    def reader(made: pd.DataFrame | None) -> int:
+        got.append(made)
+        return 1
+
+    @dg.asset
+    def made() -> pd.DataFrame:
+        return FRAME
+
+    run(made, reader, selection=[reader])
+    run(made, reader)
+    assert got[0] is None
+    pd.testing.assert_frame_equal(got[1], FRAME)
+
+
+def test_a_range_run_hands_over_and_commits_values_of_each_partition_with_their_metadata(
+    run: Run, store: Store
+) -> None:
+    single = dg.BackfillPolicy.single_run()
+    tags = {"dagster/asset_partition_range_start": "1", "dagster/asset_partition_range_end": "3"}
+    content = [1]
+
+    @dg.asset(partitions_def=days, backfill_policy=single)
+    def drawn(context: dg.AssetExecutionContext) -> dict[str, pd.DataFrame]:
+        return {key: pd.DataFrame({"n": range(int(key) * content[0])}) for key in context.partition_keys}
+
+    @dg.asset(partitions_def=days, backfill_policy=single)
+    def counted(drawn: dict[str, pd.DataFrame]) -> dict[str, int]:
+        return {key: len(frame) for key, frame in drawn.items()}
+
+    def versions() -> set[str]:
+        events = run(drawn, counted, tags=tags).get_asset_materialization_events()
+        drawn_events = [event.materialization for event in events if event.asset_key == drawn.key]
+        rows = {one.partition: one.metadata["dagster/row_count"].value for one in drawn_events}
+        assert rows == {str(key): key * content[0] for key in (1, 2, 3)}
+        return {(one.tags or {})["dagster/data_version"] for one in drawn_events}
+
+    first, again = versions(), versions()
+    content[0] = 2
+    assert first == again != versions()
+    assert store.require("counted", to_partition("3", days)).artifact("value.json") == b"6"
+
+
+def test_a_partition_that_fails_leaves_the_others_and_the_error_says_which(run: Run, store: Store) -> None:
+    @dg.asset(partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run())
+    def step() -> Any:
+        return {"1": FRAME, "2": pd.DataFrame({"x": pd.Series([1, "a"], dtype=object)}), "3": FRAME}
+
+    tags = {"dagster/asset_partition_range_start": "1", "dagster/asset_partition_range_end": "3"}
+    with pytest.raises(
+        PartlyCommitted,
+        match=r"the partition 2: .*column 'x' mixes int, str.* 1 committed and kept; run it again for 2, 3",
+    ):
+        run(step, tags=tags)
+    assert [thing.partition.key for thing in store.history("step")] == ["1"]
+
+
+def test_a_value_that_cannot_be_stored_fails_the_step_in_words(run: Run, store: Store) -> None:
+    @dg.asset(partitions_def=by_segment)
+    def step() -> Any:
+        return {"when": {1, 2}}
+
+    with pytest.raises(
+        UnstorableValue, match=r"The step `step`, partition late\|EWR, returned a dict .*builtins.set"
+    ):
+        run(step, partition_key="late|EWR")
+    assert store.history("step") == []
+
+
+def test_an_asset_is_loaded_outside_of_a_run(run: Run, instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    @dg.asset
+    def made() -> pd.DataFrame:
+        return FRAME
+
+    run(made)
+    defs = dg.Definitions([made, model], resources={"io_manager": ThingIOManager(home=str(tmp_path))})
+    loaded = defs.load_asset_value("made", python_type=pd.DataFrame, instance=instance)
+    pd.testing.assert_frame_equal(loaded, FRAME)
+    with pytest.raises(MissingThing, match=r"late\|EWR has no model yet"):
+        defs.load_asset_value("model", partition_key="late|EWR", instance=instance)
+
+
+def test_an_op_is_told_that_it_needs_another_manager(tmp_path: Path) -> None:
+    @dg.op
+    def number() -> int:
+        return 1
+
+    @dg.job(resource_defs={"io_manager": ThingIOManager(home=str(tmp_path))})
+    def job() -> None:
+        number()
+
+    with pytest.raises(WrongOutput, match="belongs to an op and not to an asset"):
+        job.execute_in_process()
+
+
+def test_nothing_is_kept_of_steps_that_failed_or_handed_nothing_over(run: Run) -> None:
+    @dg.asset(partitions_def=by_segment)
+    def fails(model: pa.Table) -> int:
+        raise ValueError("no")
+
+    @dg.asset(partitions_def=by_segment, output_required=False)
+    def silent(model: pa.Table) -> Iterator[dg.Output[int]]:
+        yield from ()
+
+    run(model, partition_key="late|EWR")
+    gc.collect()
+    before = len(io_managers._readings)
+    run(model, fails, partition_key="late|EWR", selection=[fails], raise_on_error=False)
+    run(model, silent, partition_key="late|EWR", selection=[silent])
+    gc.collect()
+    assert len(io_managers._readings) == before
+
+
+def test_what_a_thing_is_based_on_is_shown_also_where_the_catalog_does_not_know_it(
+    run: Run, store: Store
+) -> None:
+    unknown = new_id()
+
+    @dg.asset
+    def step() -> Draft:
+        return Draft(based_on=[unknown])
+
+    (event,) = run(step).get_asset_materialization_events()
+    (row,) = event.materialization.metadata["based on"].records  # type: ignore[union-attr]
+    assert row.data == {"step": None, "partition": None, "version": unknown}
+
+
+def test_a_type_that_is_trusted_by_the_manager_goes_in_and_comes_out(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    got: list[Any] = []
+
+    @dg.asset
+    def fitted() -> Any:
+        return Doubling()
+
+    @dg.asset
+    def reader(fitted: BaseEstimator) -> int:
+        got.append(fitted)
+        return 1
+
+    trusting = ThingIOManager(home=str(tmp_path), trusted_types=[f"{__name__}.Doubling"])
+    assert dg.materialize([fitted, reader], instance=instance, resources={"io_manager": trusting}).success
+    assert isinstance(got[0], Doubling)
+
+
+class Doubling(BaseEstimator):
+    pass
