@@ -1,32 +1,59 @@
-"""Any sequence of commits, crashes, syncs, rebuilds and sweeps; kills of real processes are in test_kills."""
+"""Any sequence of what a store does, and of crashes within it, against a plain list; kills are in test_kills."""
 
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from resources import lake
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store
+from resources.things import Draft, Partition, Store, Thing, new_id
+from resources.verdicts import Verdict
+
+segments = st.sampled_from("ab")
+values = st.integers(0, 3)
 
 
 class _Crash(BaseException):
     """Stands for the end of the process, where a real kill would take too long for many examples."""
 
 
+@dataclass
+class Version:
+    """What a plain list knows of a version: in the lake it always is; the catalog may have to be told."""
+
+    segment: str
+    value: int
+    has_row: bool = True
+    is_marked: bool = False
+    is_hidden: bool = False
+    judged: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+
+
+def draft(value: int) -> Draft:
+    return Draft(
+        dataset=pa.table({"value": [value]}),
+        parameters={"value": value},
+        artifacts={"a": str(value).encode()},
+    )
+
+
 class StoreAgainstAModel(RuleBasedStateMachine):
-    """Any sequence of commits, crashes, syncs, rebuilds and sweeps answers as a plain list would."""
+    """Commit, crash, retry, sync, rebuild, retire, verify and sweep answer as a plain list would."""
 
     @initialize()
     def start(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.store = Store.open(Settings(home=Path(self.folder.name)))
-        self.visible: list[tuple[str, int]] = []
-        self.made: list[tuple[str, int]] = []
+        self.home = Path(self.folder.name)
+        self.store = Store.open(Settings(home=self.home))
+        self.versions: list[Version] = []
         self.commit("first", 0)
 
     def teardown(self) -> None:
@@ -35,22 +62,8 @@ class StoreAgainstAModel(RuleBasedStateMachine):
             self.store.catalog.close()
             self.folder.cleanup()
 
-    def _commit(self, segment: str, value: int) -> None:
-        table = pa.table({"value": [value]})
-        self.store.commit(
-            "model",
-            Partition.segment("p", segment),
-            Draft(dataset=table, parameters={"value": value}, artifacts={"a": str(value).encode()}),
-        )
-
-    @rule(segment=st.sampled_from("ab"), value=st.integers(0, 3))
-    def commit(self, segment: str, value: int) -> None:
-        self._commit(segment, value)
-        self.made.append((segment, value))
-        self.visible.append((segment, value))
-
-    @rule(segment=st.sampled_from("ab"), value=st.integers(0, 3), after=st.integers(0, 20))
-    def crash(self, segment: str, value: int, after: int) -> None:
+    def _crashing(self, after: int, work: Callable[[], object]) -> list[str]:
+        """Call `work`, crash at a marked point, and return the points that it passed."""
         passed: list[str] = []
 
         def die(point: str) -> None:
@@ -60,45 +73,143 @@ class StoreAgainstAModel(RuleBasedStateMachine):
 
         lake.on_reached = die
         try:
-            self._commit(segment, value)
-            passed.append("row written")
+            work()
+            passed.append("the end")
         except _Crash:
             pass
         finally:
             lake.on_reached = lambda _point: None
+        return passed
+
+    def _seen(self, segment: str) -> list[Version]:
+        """The versions of a segment that `history` gives, newest first."""
+        return [
+            one for one in self.versions[::-1] if one.segment == segment and one.has_row and not one.is_hidden
+        ]
+
+    def _pick(self, segment: str, place: int) -> tuple[Version, Thing] | None:
+        seen = self._seen(segment)
+        if not seen:
+            return None
+        number = place % len(seen)
+        return seen[number], self.store.history("model", Partition.segment("p", segment))[number]
+
+    @rule(segment=segments, value=values)
+    def commit(self, segment: str, value: int) -> None:
+        self.store.commit("model", Partition.segment("p", segment), draft(value))
+        self.versions.append(Version(segment, value))
+
+    @rule(several=st.lists(st.tuples(segments, values), max_size=4))
+    def commit_several(self, several: list[tuple[str, int]]) -> None:
+        self.store.commit_all(
+            ("model", Partition.segment("p", segment), draft(value)) for segment, value in several
+        )
+        self.versions += [Version(segment, value) for segment, value in several]
+
+    @rule(segment=segments, value=values, after=st.integers(0, 25))
+    def crash_in_a_commit(self, segment: str, value: int, after: int) -> None:
+        passed = self._crashing(
+            after, lambda: self.store.commit("model", Partition.segment("p", segment), draft(value))
+        )
         if "linked" in passed:
-            self.made.append((segment, value))
-            if "row written" in passed:
-                self.visible.append((segment, value))
+            self.versions.append(Version(segment, value, has_row="row written" in passed))
+
+    @rule(several=st.lists(st.tuples(segments, values), min_size=2, max_size=4), after=st.integers(0, 60))
+    def crash_in_several(self, several: list[tuple[str, int]], after: int) -> None:
+        passed = self._crashing(
+            after,
+            lambda: self.store.commit_all(
+                ("model", Partition.segment("p", segment), draft(value)) for segment, value in several
+            ),
+        )
+        there = several[: passed.count("linked")]
+        self.versions += [
+            Version(segment, value, has_row="row written" in passed) for segment, value in there
+        ]
+
+    @rule(segment=segments, place=st.integers(0, 9))
+    def retire(self, segment: str, place: int) -> None:
+        if picked := self._pick(segment, place):
+            version, thing = picked
+            assert self.store.retire(thing.id, "for the test").retired_at is not None
+            version.is_marked = version.is_hidden = True
+
+    @rule(segment=segments, place=st.integers(0, 9), after=st.integers(0, 8))
+    def crash_in_a_retirement(self, segment: str, place: int, after: int) -> None:
+        if picked := self._pick(segment, place):
+            version, thing = picked
+            passed = self._crashing(after, lambda: self.store.retire(thing.id, "for the test"))
+            version.is_marked |= "linked" in passed or "the end" in passed
+            version.is_hidden |= "the end" in passed
+
+    @rule(segment=segments, place=st.integers(0, 9), status=st.sampled_from(["passed", "failed"]))
+    def judge(self, segment: str, place: int, status: str) -> None:
+        if picked := self._pick(segment, place):
+            version, thing = picked
+            verdict = Verdict("a", status, "ERROR", 0.5, "<= 1", 10, "fine", {})  # type: ignore[arg-type]
+            self.store.record_verdicts(thing.id, new_id(), [verdict], b"<p>")
+            version.judged.append(status)
+            version.shown = list(version.judged)
+
+    def _adopted(self) -> None:
+        for one in self.versions:
+            one.has_row, one.is_hidden, one.shown = True, one.is_marked, list(one.judged)
 
     @rule()
     def sync(self) -> None:
         report = self.store.sync()
         assert report.damaged == ()
-        assert report.things == len(self.made) - len(self.visible)
-        self.visible = list(self.made)
+        assert report.things == sum(not one.has_row for one in self.versions)
+        assert report.retired == sum(one.has_row and one.is_marked > one.is_hidden for one in self.versions)
+        self._adopted()
 
     @rule()
     def rebuild(self) -> None:
-        assert self.store.rebuild().things == len(self.made)
-        self.visible = list(self.made)
+        report = self.store.rebuild()
+        assert report.damaged == ()
+        assert report.things == len(self.versions)
+        self._adopted()
+
+    @precondition(lambda self: len(self.versions) > 3)
+    @rule()
+    def lose_the_catalog(self) -> None:
+        self.store.catalog.close()
+        for file in self.home.glob("catalog.db*"):
+            file.unlink()
+        self.store = Store.open(Settings(home=self.home))
+        for one in self.versions:
+            one.has_row, one.is_hidden, one.shown = False, False, []
+
+    @rule()
+    def verify(self) -> None:
+        found = self.store.verify_all(self.home / "verify.jsonl")
+        assert found.damaged == ()
+        assert found.things == len(self.versions)
+        assert found.check_runs == sum(len(one.judged) for one in self.versions)
 
     @rule()
     def sweep(self) -> None:
-        self.store.sweep(timedelta(0))
+        garbage = [one.path for one in self.store.garbage(timedelta(0))]
+        assert self.store.sweep(timedelta(0)) == garbage
+        if any(path.startswith("things/") for path in garbage):
+            self._adopted()  # so as to know which files are in use
+        assert self.store.garbage(timedelta(0)) == []
 
     @invariant()
     def answers_are_equal(self) -> None:
         if not hasattr(self, "store"):
             return
-        for segment in "ab":
-            expected = [value for name, value in self.visible if name == segment][::-1]
+        for segment in ("first", "a", "b"):
+            expected = self._seen(segment)
             things = self.store.history("model", Partition.segment("p", segment))
-            assert [thing.parameters["value"] for thing in things] == expected
+            assert [thing.parameters["value"] for thing in things] == [one.value for one in expected]
+            for thing, one in zip(things, expected, strict=True):
+                judged = [verdict.status for verdict in self.store.verdicts(thing.id)]
+                assert judged == one.shown[-1:]
             for thing in things[:2]:
                 assert thing.table().to_pydict() == {"value": [thing.parameters["value"]]}
                 assert thing.artifact("a") == str(thing.parameters["value"]).encode()
 
 
 TestStoreAgainstAModel = StoreAgainstAModel.TestCase
-TestStoreAgainstAModel.settings = hypothesis_settings(max_examples=15, stateful_step_count=15, deadline=None)
+TestStoreAgainstAModel.settings = hypothesis_settings(max_examples=25, stateful_step_count=20, deadline=None)
