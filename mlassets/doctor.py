@@ -240,16 +240,9 @@ def _catalog(settings: Settings) -> Iterator[_Found]:
         if revision is None:
             yield "ok", f"{database.shown} is empty, and is laid out when it is first used"
             return
-        if revision < HEAD:
-            yield (
-                "wrong",
-                f"{database.shown} has revision {revision}; this mlassets needs {HEAD}",
-                "Run `mlassets catalog migrate`; what is in it stays.",
-            )
-            return
-        if revision > HEAD:
-            yield "wrong", f"{database.shown} has revision {revision}, newer than {HEAD}", "Upgrade mlassets."
-            return
+        if revision != HEAD:
+            # Says what is wrong with it: older, newer, or another program's. Nothing is laid out.
+            database.lay_out()
         for problem in database.examine():
             yield "wrong", f"{database.shown}: {problem}", _REBUILD
         yield from _clock(f"the clock of {database.shown}", database.clock_skew())

@@ -76,12 +76,16 @@ def test_a_folder_that_cannot_be_used_is_named(home: Path, tmp_path: Path) -> No
 
 
 def test_an_older_catalog_is_to_be_migrated_and_a_newer_one_asks_for_an_upgrade(home: Path) -> None:
-    for revision, remedy in (("0001", "mlassets catalog migrate"), ("9999", "Upgrade mlassets")):
+    for revision, remedy in (
+        ("0001", "mlassets catalog migrate"),
+        ("9999", "upgrade mlassets"),
+        ("29a8e9d74220", "a database of its own"),
+    ):
         with sqlite3.connect(home / "catalog.db") as connection:
             connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
         wrong = [one for one in troubles(home) if one.state == "wrong"]
         assert [one.area for one in wrong] == ["catalog"]
-        assert remedy in wrong[0].remedy
+        assert remedy in wrong[0].message
 
 
 def test_a_damaged_catalog_is_told_with_the_way_to_make_it_anew(home: Path) -> None:

@@ -6,6 +6,7 @@ The same SQLAlchemy Core statements run on SQLite and PostgreSQL; whatever diffe
 import fcntl
 import logging
 import os
+import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -299,7 +300,7 @@ class Database:
             CatalogError: If a newer version made them, or the database cannot be used.
         """
         revision = self.revision() or self._upgrade(only_new=True)
-        self._refuse_newer(revision)
+        self._refuse_foreign(revision)
         if revision < HEAD:
             raise CatalogOutdated(
                 f"the catalog {self.shown} has revision {revision}, this mlassets needs {HEAD}. "
@@ -316,7 +317,12 @@ class Database:
         self._upgrade(only_new=False)
         return before
 
-    def _refuse_newer(self, revision: str) -> None:
+    def _refuse_foreign(self, revision: str) -> None:
+        if not re.fullmatch(r"\d{4}", revision):
+            raise CatalogError(
+                f"the database {self.shown} holds another program's tables (revision {revision}; Dagster's instance "
+                "has such). Give the catalog a database of its own with MLASSETS_CATALOG"
+            )
         if revision > HEAD:
             raise CatalogError(
                 f"the catalog {self.shown} has revision {revision}, newer than this mlassets "
@@ -332,7 +338,7 @@ class Database:
         with self._migrating() as connection:
             revision = _revision(connection)
             if revision is not None:
-                self._refuse_newer(revision)
+                self._refuse_foreign(revision)
                 if revision == HEAD or only_new:
                     return revision
             from alembic import command

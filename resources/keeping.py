@@ -307,7 +307,10 @@ def verdicts_path(thing_id: str, check_run: str) -> str:
 
 
 def garbage(lake: Lake, catalog: Catalog, older_than: timedelta) -> dict[str, list[Entry]]:
-    """Return what crashed commits left behind, by folder; nothing that was written to within `older_than`."""
+    """Return what crashed commits left behind, by folder; nothing that was written to within `older_than`.
+
+    Files that only Things without a row point at may be among it: `sweep` gives them rows first.
+    """
     limit = datetime.now(UTC) - older_than
     groups: dict[str, list[Entry]] = {}
     committed: set[str] = set()
@@ -323,10 +326,7 @@ def garbage(lake: Lake, catalog: Catalog, older_than: timedelta) -> dict[str, li
         if group not in committed and max(entry.modified for entry in entries) < limit
     }
     paths = [entry.path for group in found if group.startswith("things/") for entry in found[group]]
-    if not paths:
-        return found
     # A manifest that was lost leaves files to which later versions may point.
-    sync(lake, catalog)
     used = {_sweep_group(path) for path in catalog.used(paths)}
     return {group: entries for group, entries in found.items() if group not in used}
 
@@ -334,6 +334,8 @@ def garbage(lake: Lake, catalog: Catalog, older_than: timedelta) -> dict[str, li
 def sweep(lake: Lake, catalog: Catalog, older_than: timedelta) -> list[str]:
     """Delete what crashed commits left behind and return the deleted paths."""
     deleted: list[str] = []
+    # What has no row yet points at files, too.
+    sync(lake, catalog)
     for group, entries in garbage(lake, catalog, older_than).items():
         deleted.extend(entry.path for entry in entries)
         if group.startswith("tmp/"):
