@@ -36,6 +36,9 @@ can-test:
 	@if ! command -v initdb > /dev/null && ! ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1; then \
 		echo "the storage tests start a PostgreSQL of their own, and there is no initdb on PATH or in /usr/lib/postgresql."; \
 		echo "On Debian and Ubuntu: apt-get install postgresql"; exit 1; fi
+	@if ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 > /dev/null 2>&1; then \
+		echo "the storage tests move a process's clock with libfaketime, and it is not in /usr/lib/*/faketime."; \
+		echo "On Debian and Ubuntu: apt-get install libfaketime"; exit 1; fi
 
 ui: $(RUNTIME) ## Open Dagster on a home: make ui MLASSETS_HOME=.mlassets
 	$(BIN)/mlassets ui --home "$(MLASSETS_HOME)"

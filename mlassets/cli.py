@@ -1,6 +1,7 @@
 """The `mlassets` command.
 
-Exit codes: 0, all is well; 1, a step failed; 2, the command or a project's spec is wrong; 3, a verdict blocks.
+Exit codes: 0, all is well; 1, a step failed; 2, the command or a project's spec is wrong; 3, a verdict blocks;
+130 and 143, Ctrl-C or SIGTERM ended it.
 """
 
 import json
@@ -15,13 +16,36 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
+from mlassets.stopping import Stopped, stop_if_asked, stopping_at_signals
 from resources.errors import MlassetsError
 
 FAILED, WRONG, BLOCKED = 1, 2, 3
 
+
+class _Commands(TyperGroup):
+    """All commands; SIGINT and SIGTERM end each of them cleanly."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            with stopping_at_signals():
+                return super().invoke(ctx)
+        except Stopped as stopped:
+            err.print(
+                f"[yellow]stopped by {stopped.number.name}:[/yellow] what was under way is given up; all that was "
+                "committed before is whole. The same command goes on from there.",
+                highlight=False,
+            )
+            raise typer.Exit(stopped.exit_code) from None
+
+
 app = typer.Typer(
-    help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+    cls=_Commands,
+    help=__doc__,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 catalog = typer.Typer(help="The index of all Things.", no_args_is_help=True)
 app.add_typer(catalog, name="catalog")
@@ -454,11 +478,14 @@ def showing_progress(
         current: list[Any] = []
 
         def on_start(steps: tuple[str, ...], partition: str, reason: str) -> None:
+            stop_if_asked()
             text = f"{' + '.join(steps)} of {escape(partition)} ({escape(reason)})"
             current.append(progress.add_task(text, total=None))
 
         def on_end(outcome: Any) -> None:
             progress.remove_task(current.pop())
+            if outcome.state != "done":
+                stop_if_asked()
             print_outcome(console, outcome)
 
         yield on_start, on_end

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -135,10 +136,12 @@ def mlassets(home: Path | None, *words: str) -> Result:
     return CliRunner().invoke(app, [*words, *(["--home", str(home)] if home else [])])
 
 
-def mlassets_process(home: Path, *words: str) -> subprocess.Popen[str]:
-    """Run the installed command as a process of its own."""
+def mlassets_process(home: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
+    """Run the installed command as a process of its own, with some more variables."""
     command = [str(Path(sys.executable).parent / "mlassets"), *words, "--home", str(home)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **variables}
+    )
 
 
 def check_evaluations(home: Path) -> dict[tuple[str, str, str | None], Any]:

@@ -609,6 +609,7 @@ class Store:
         before: dict[tuple[str, Partition], tuple[str | None, Thing | None]] = {}
         folders: list[str] = []
         manifests: list[dict[str, Any]] = []
+        naming = False
         try:
             for (step, partition, draft), plain in zip(items, checked, strict=True):
                 key = (step, partition)
@@ -643,23 +644,19 @@ class Store:
                     }
                 )
             self._write_environment()
+            texts = [json.dumps(one, allow_nan=False) for one in manifests]
+            naming = True
+            self.lake.put_all(
+                {f"{folder}/{MANIFEST}": text.encode() for folder, text in zip(folders, texts, strict=True)}
+            )
         except LakeUnreachable:
             # Asking a server that is down to clean up would only take its time once more; `sweep` does it later.
             raise
         except BaseException:
-            for folder in folders:
-                with suppress(LakeError):
-                    self.lake.delete_folder(folder)
-            raise
-        texts = [json.dumps(one, allow_nan=False) for one in manifests]
-        paths = [f"{folder}/{MANIFEST}" for folder in folders]
-        try:
-            self.lake.put_all({path: text.encode() for path, text in zip(paths, texts, strict=True)})
-        except BaseException:
             # A server may still act on a request that was given up; on a disk, what is not there will not come.
-            for folder, path in zip(folders, paths, strict=True) if self.lake.local else ():
-                if not self.lake.exists(path):
-                    with suppress(LakeError):
+            for folder in folders if self.lake.local or not naming else ():
+                with suppress(LakeError):
+                    if not self.lake.exists(f"{folder}/{MANIFEST}"):
                         self.lake.delete_folder(folder)
             raise
         reached("manifest written")
@@ -885,7 +882,7 @@ class Store:
             "schema": MANIFEST_SCHEMA,
             "thing_id": thing_id,
             "check_run": check_run,
-            "created_at": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "created_at": self._later_than_verdicts(thing_id).isoformat(timespec="microseconds"),
             "run_id": run_id,
             "report": None,
             "verdicts": [_pack(one.as_dict(), f"verdict {one.claim}") for one in verdicts],
@@ -899,6 +896,11 @@ class Store:
         self.lake.put_bytes(f"{folder}/{VERDICTS}", json.dumps(record, allow_nan=False).encode())
         reached("verdicts written")
         self.catalog.add_verdicts(verdict_rows(record))
+
+    def _later_than_verdicts(self, thing_id: str) -> datetime:
+        """Return the time; if the clock has jumped back since a Thing was judged last, a moment after that."""
+        times = [datetime.fromisoformat(row["created_at"]) for row in self.catalog.verdicts([thing_id])]
+        return max([datetime.now(UTC), *(time + timedelta(microseconds=1) for time in times)])
 
     def verdicts(self, thing_id: str) -> list[Verdict]:
         """Return the newest verdict of every claim on a Thing, by claim; empty if it was never judged."""

@@ -27,6 +27,7 @@ CROWD.set_forkserver_preload(
 )
 
 EWR = Partition.segment("late-flights", "EWR")
+INTERRUPTED = 130
 
 
 def draft(number: int, rows: int = 100) -> Draft:
@@ -44,6 +45,15 @@ def assert_whole(store: Store, things: list[Any]) -> None:
         assert store.verify(thing) == ()
         number = thing.parameters["number"]
         assert thing.artifact("note.txt") == f"note {number}".encode()
+
+
+def assert_nothing_left_over(store: Store) -> None:
+    """The lake holds what belongs to a version, and nothing else."""
+    history = store.history()
+    named = {component.path for thing in history for component in thing.components}
+    named |= {f"{thing.folder}/thing.json" for thing in history}
+    assert {entry.path for entry in store.lake.files("things")} - named == set()
+    assert list(store.lake.files("tmp")) == []
 
 
 def in_child(work: Callable[..., Any], *given: Any) -> Any:
@@ -93,17 +103,26 @@ class Victim:
     def acknowledge(self, number: int) -> None:
         self._counter[:] = struct.pack("q", number)
 
-    def start(self, point: int | None = None, at_most: int = 1_000_000) -> int:
+    def start(self, point: int | None = None, at_most: int = 1_000_000, *, interrupted: bool = False) -> int:
         """Start a child that commits the next numbers, and return its process id.
 
         Args:
             point: The child kills itself at the marked point of this number, counted from 0.
             at_most: How many versions it commits before it ends well.
+            interrupted: Whether SIGINT and SIGTERM raise KeyboardInterrupt in it.
         """
+        endings = (signal.SIGINT, signal.SIGTERM)
+        # No signal may come before the child is ready for it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, endings)
         child = os.fork()
         if child:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, endings)
             return child
+        code = 1
         try:
+            for number in endings if interrupted else ():
+                signal.signal(number, signal.default_int_handler)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, endings)
             lake.on_reached = _killing_at(point)
             for number in range(self.acknowledged + 1, self.acknowledged + 1 + at_most):
                 thing = self._spare.commit("model", EWR, draft(number, rows=3))
@@ -111,11 +130,40 @@ class Victim:
                 if number % 5 == 0:
                     verdict = Verdict("fine", "passed", "ERROR", 1.0, "<= 1", 1, "", {})
                     self._spare.record_verdicts(thing.id, "run", [verdict], b"<p>")
-            os._exit(0)
+            code = 0
+        except KeyboardInterrupt:
+            code = INTERRUPTED
         except BaseException:  # noqa: BLE001
             traceback.print_exc()
         finally:
-            os._exit(1)
+            os._exit(code)
+
+
+def interrupt_at_random_times(place: Place, staging: Path, times: int, seed: int) -> None:
+    """Ask committing children to end, by SIGINT or SIGTERM: they do, and leave nothing but whole versions."""
+    chance = random.Random(seed)
+    victim = Victim(place, staging)
+    store = place.open()
+    longest = 0.0
+    for attempt in range(times):
+        number = victim.acknowledged + 2
+        start = time.monotonic()
+        store.commit("model", EWR, draft(number, rows=3))
+        longest = max(longest, time.monotonic() - start) if attempt == 1 else longest or 0.01
+        victim.acknowledge(number)
+        child = victim.start(interrupted=True)
+        time.sleep(chance.uniform(0, 3 * longest))
+        os.kill(child, chance.choice([signal.SIGINT, signal.SIGTERM]))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == INTERRUPTED
+        assert list(staging.iterdir()) == []
+        report = store.sync()
+        assert report.damaged == ()
+        latest = store.require("model", EWR)
+        assert latest.parameters["number"] in (victim.acknowledged, victim.acknowledged + 1)
+        assert_whole(store, [latest])
+        if store.lake.local:
+            assert_nothing_left_over(store)
 
 
 def _killing_at(point: int | None) -> Callable[[str], None]:
