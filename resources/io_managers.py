@@ -34,6 +34,7 @@ METRICS_SHOWN = 40
 TABLE_ROWS_SHOWN = 20
 PARAMETERS_SHOWN = 50_000
 SCHEMA_SHOWN = 1_000
+_PAGE = 1 << 16
 
 # Metrics with these names are about a part of a Thing. There may be thousands, and the parts change.
 _OF_PARTS = ("slice.", "segment.", "missing_share.")
@@ -361,7 +362,9 @@ def metadata_of(thing: Thing, store: Store, reports_url: str | None = None) -> d
                 else dg.MetadataValue.path(thing.artifact_path(name))
             )
     if thing.schema is not None:
-        metadata["dagster/row_count"] = dg.MetadataValue.int(thing.scan().count_rows())
+        counts = [one.rows for one in thing.files.values()]
+        rows = thing.scan().count_rows() if None in counts else thing.rows
+        metadata["dagster/row_count"] = dg.MetadataValue.int(rows or 0)
     metadata |= _metrics_of(thing)
     if thing.based_on:
         metadata["based on"] = _based_on(thing, store)
@@ -452,8 +455,19 @@ def _table(rows: Sequence[Mapping[str, Any]], left: int = 0) -> dg.MetadataValue
 
 
 def _first_rows(scan: "ds.Dataset") -> dg.MetadataValue:
-    rows = scan.head(ROWS_SHOWN, columns=scan.schema.names[:COLUMNS_SHOWN]).to_pylist()
-    return _table(rows) if rows else dg.MetadataValue.text("no rows")
+    import pyarrow.parquet as pq
+
+    names = scan.schema.names[:COLUMNS_SHOWN]
+    for fragment in scan.get_fragments():
+        # Not through the scan, which reads a whole row group: that is a million rows, and may be far away.
+        with (
+            fragment.filesystem.open_input_file(fragment.path) as stream,
+            pq.ParquetFile(stream, buffer_size=_PAGE) as file,
+        ):
+            there = [name for name in names if name in file.schema_arrow.names]
+            for batch in file.iter_batches(batch_size=ROWS_SHOWN, columns=there):
+                return _table(batch.to_pylist())
+    return dg.MetadataValue.text("no rows")
 
 
 def _plain(value: object) -> str | int | float | bool | None:
