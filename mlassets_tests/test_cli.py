@@ -5,6 +5,7 @@
 
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,51 @@ def test_a_damaged_manifest_is_told_and_the_rest_is_adopted(home: Path) -> None:
     assert "damaged:" in result.stderr
     assert thing.id in words(result.stderr).replace(" ", "")
     assert newest(home)["draw_data", "odd-data|all"].rows == 150
+
+
+def test_verify_names_damage_and_ends_with_1(home: Path) -> None:
+    whole = as_json(mlassets(home, "catalog", "verify", "--json"))
+    assert whole["damaged"] == []
+    assert whole["things"] == len(store_of(home).history())
+    assert "0 damaged." in mlassets(home, "catalog", "verify").stdout
+    thing = newest(home)["model", "odd-data|all"]
+    model = Path(thing.artifact_path("model.skops"))
+    model.write_bytes(model.read_bytes()[:-1])
+    result = mlassets(home, "catalog", "verify", "--fresh")
+    assert result.exit_code == 1
+    assert "1 damaged." in result.stdout
+    assert thing.id in words(result.stderr).replace(" ", "")
+    listed = mlassets(home, "catalog", "verify", "--json")
+    assert listed.exit_code == 1
+    (damage,) = as_json(listed)["damaged"]
+    assert damage["things"] == [thing.id]
+    assert damage["path"].endswith("model.skops")
+
+
+def test_an_old_catalog_asks_to_be_migrated_and_then_works(home: Path) -> None:
+    with sqlite3.connect(home / "catalog.db") as connection:
+        connection.execute("DROP INDEX things_by_step")
+        connection.execute("ALTER TABLE things DROP COLUMN retired_at")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    asked = mlassets(home, "status")
+    assert asked.exit_code == 2
+    assert "mlassets catalog migrate" in words(asked.stderr)
+    assert as_json(mlassets(home, "catalog", "migrate", "--json"))["before"] == "0001"
+    assert "already" in mlassets(home, "catalog", "migrate").stdout
+    assert mlassets(home, "status").exit_code == 0
+
+
+def test_sweep_tells_what_would_go_before_it_goes(home: Path) -> None:
+    left = home / "lake/things/model/project=odd-data/segment=all/0000/artifacts/x"
+    left.parent.mkdir(parents=True)
+    left.write_text("left")
+    assert as_json(mlassets(home, "catalog", "sweep", "--json"))["files"] == []
+    options = ("catalog", "sweep", "--older-than", "0")
+    told = mlassets(home, *options, "--dry-run")
+    assert "1 files of 4 bytes would go." in told.stdout
+    assert left.exists()
+    assert as_json(mlassets(home, *options, "--json"))["bytes"] == 4
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

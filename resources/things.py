@@ -660,7 +660,7 @@ class Store:
                         self.lake.delete_folder(folder)
             raise
         reached("manifest written")
-        things = [Thing(json.loads(text), self.lake) for text in texts]
+        things = [Thing(manifest, self.lake) for manifest in manifests]
         self.catalog.add_things([rows_of(thing, text) for thing, text in zip(things, texts, strict=True)])
         reached("row written")
         return things

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
+from mlassets_tests.places import Place
 from resources import keeping
 from resources.catalog import ATTRIBUTES, THINGS, VERDICTS, Catalog
 from resources.lake import open_lake
@@ -290,3 +291,30 @@ def test_the_lake_of_one_home_can_be_read_from_another(tmp_path: Path) -> None:
     second = Store(open_lake(str(tmp_path / "a/lake")), Catalog(f"sqlite:///{tmp_path}/b/catalog.db"))
     second.sync()
     assert second.history() == [made]
+
+
+def test_everything_that_keeps_a_store_works_on_every_lake_and_catalog(place: Place, tmp_path: Path) -> None:
+    store = place.open()
+    made = store.commit_all(
+        ("model", EWR, Draft(dataset=TABLE, artifacts={"a": bytes([number])}, metrics={"auc": number}))
+        for number in range(5)
+    )
+    store.record_verdicts(made[0].id, "run", [VERDICT], b"<p>")
+    store.retire(made[1].id, "for the test")
+    other = Store(store.lake, Catalog(f"sqlite:///{tmp_path}/other.db"))
+    assert other.sync().things == store.rebuild().things == 5
+    assert other.history() == store.history() == [made[number] for number in (4, 3, 2, 0)]
+    found = store.verify_all(tmp_path / "verify.jsonl")
+    assert (found.damaged, found.things, found.check_runs, found.files) == ((), 5, 1, 11)
+    path = made[2].artifacts["a"].path
+    store.lake.delete(path)
+    store.lake.write_bytes(path, b"x")
+    store.lake.delete(f"{made[3].folder}/thing.json")
+    store.lake.write_bytes(f"things/model/{EWR.path}/{'0' * 8}/artifacts/x", b"123")
+    damaged = {one.path: one for one in store.verify_all().damaged}
+    assert set(damaged) == {path, f"{made[3].folder}/thing.json"}
+    assert damaged[path].things == (made[2].id,)
+    assert store.sweep() == []
+    assert store.rebuild().things == 4
+    assert store.history() == [made[number] for number in (4, 2, 0)]
+    other.catalog.close()
