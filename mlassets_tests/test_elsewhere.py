@@ -1,6 +1,7 @@
 """A project with its lake and landing zone on S3 and its catalog in PostgreSQL: nothing else changes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import boto3
@@ -12,6 +13,7 @@ from mlassets_tests.small_homes import (
     new_home,
     newest,
     run_all,
+    store_of,
 )
 
 SMALL = {"segments": {"column": "origin"}, "review": {"mode": "auto", "rules": ["roc_auc >= 0.1"]}}
@@ -50,10 +52,17 @@ def test_a_project_runs_elsewhere_as_it_does_in_a_folder(
     assert mlassets(elsewhere, "run").exit_code == 0
     assert newest(elsewhere) == there
 
-    # The lake alone suffices.
-    synced = mlassets(elsewhere, "catalog", "rebuild", "--json")
-    assert json.loads(synced.stdout)["damaged"] == []
+    # The lake alone suffices: without the Dagster instance, and with a catalog that knows nothing.
+    history = store_of(elsewhere).history()
+    lineage = [store_of(elsewhere).upstream(thing.id) for thing in history]
+    shutil.rmtree(elsewhere / "dagster")
+    monkeypatch.setenv("MLASSETS_CATALOG", str(tmp_path / "another.db"))
+    assert not json.loads(mlassets(elsewhere, "status", "--json").stdout)["projects"][0]["release"]
+    rebuilt = json.loads(mlassets(elsewhere, "catalog", "rebuild", "--json").stdout)
+    assert (rebuilt["things"], rebuilt["damaged"]) == (len(history), [])
     assert json.loads(mlassets(elsewhere, "status", "--json").stdout) == before
+    assert store_of(elsewhere).history() == history
+    assert [store_of(elsewhere).upstream(thing.id) for thing in history] == lineage
 
     for name in ("MLASSETS_LAKE", "MLASSETS_LANDING", "MLASSETS_CATALOG"):
         monkeypatch.delenv(name)

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -43,6 +43,7 @@ PART_BYTES = 16 << 20
 _AT_ONCE = 8
 _CHUNK = 1 << 20
 _KEYS_PER_DELETE = 1000
+_STAGED = "mlassets-staged-"
 
 _GONE = ("404", "NoSuchKey", "NotFound")
 _CLAIMED = ("412", "PreconditionFailed")
@@ -158,7 +159,7 @@ class Bucket(Lake):
         """Stage on this machine's disk: what proves to be there already is never sent, and no half is."""
         key = self._key(path)
         try:
-            folder = tempfile.mkdtemp(prefix="mlassets-staged-")
+            folder = tempfile.mkdtemp(prefix=_STAGED)
         except OSError as error:
             raise _unstaged(path, error) from error
         try:
@@ -320,7 +321,14 @@ class Bucket(Lake):
                 raise self._unreachable("DeleteObjects", folder, f"{error['Key']}: {error.get('Message')}")
 
     def unfinished(self, before: datetime) -> list[str]:
-        """Give up multipart uploads that were begun before a time: they take room, and no listing shows them."""
+        """Give up multipart uploads that were begun before a time: they take room, and no listing shows them.
+
+        What killed processes of this machine were about to send, and staged before then, goes, too.
+        """
+        for staged in Path(tempfile.gettempdir()).glob(f"{_STAGED}*"):
+            with suppress(OSError):
+                if datetime.fromtimestamp(staged.stat().st_mtime, UTC) < before:
+                    shutil.rmtree(staged)
         prefix = f"{self._prefix}/" if self._prefix else ""
         found = self._ask(
             "ListMultipartUploads",

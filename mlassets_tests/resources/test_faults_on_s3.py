@@ -1,6 +1,7 @@
 """What networks and servers do to requests: short trouble is waited out, lasting trouble told, and nothing lost."""
 
 import math
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from mlassets_tests.faulty_proxy import (
 )
 from mlassets_tests.resources.crowd import EWR, assert_whole, draft, numbers
 from mlassets_tests.servers import S3Server
+from mlassets_tests.small_homes import mlassets
 from resources import s3
 from resources.lake import LakeUnreachable, NameTaken
 from resources.settings import Settings
@@ -284,3 +286,38 @@ def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path) -> Non
     ):
         store.sync()
     assert store.history() == []
+
+
+def test_commands_say_what_is_wrong_in_one_line(
+    settings: Settings, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, bucket: str
+) -> None:
+    for name in ("lake", "s3_endpoint", "catalog"):
+        monkeypatch.setenv(f"MLASSETS_{name.upper()}", getattr(settings, name))
+    monkeypatch.setenv("MLASSETS_PATIENCE", "0.2")
+    assert mlassets(settings.home, "catalog", "sync").exit_code == 0
+    proxy.down()
+    for words in (("catalog", "sync"), ("catalog", "rebuild"), ("catalog", "verify")):
+        ended = mlassets(settings.home, *words)
+        assert ended.exit_code == 2, ended.output
+        assert isinstance(ended.exception, SystemExit)
+        told = " ".join(ended.stderr.split())
+        assert told.startswith("error:")
+        assert f"s3://{bucket}/lake" in told
+        assert proxy.endpoint in told
+    proxy.up()
+    assert mlassets(settings.home, "catalog", "verify").exit_code == 0
+
+
+def test_what_a_killed_upload_left_on_this_machine_is_swept(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    (folder / "mlassets-staged-dead").mkdir()
+    (folder / "mlassets-staged-dead/file").write_bytes(b"1")
+    store = Store.open(settings)
+    store.sweep()
+    assert list(folder.iterdir())
+    store.sweep(timedelta(0))
+    assert list(folder.iterdir()) == []

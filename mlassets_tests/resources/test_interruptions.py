@@ -51,7 +51,7 @@ for number, jump in enumerate(["+0", "-2d", "-2d", "-3d", "+1d", "+0"]):
 def test_interrupted_commits_leave_nothing_but_whole_versions(place: Place, tmp_path: Path) -> None:
     staging = tmp_path / "staging"
     staging.mkdir()
-    in_child(interrupt_at_random_times, place, staging, 15 if place.on_s3 else 60, 3)
+    in_child(interrupt_at_random_times, place, staging, 8 if place.on_s3 else 40, 3)
     store = place.open()
     assert numbers(store) == sorted(set(numbers(store)))
     assert_whole(store, store.history())

@@ -34,7 +34,7 @@ def assert_only_garbage_is_swept(store: Store) -> None:
     history = store.history()
     store.sweep(timedelta(0))
     assert store.sweep(timedelta(0)) == []
-    assert_whole(store, history)
+    assert_whole(store, history if store.lake.local else history[::5])
     for thing in history[:3]:
         assert set(thing.table()["number"].to_pylist()) == {thing.parameters["number"]}
     named = {component.path for thing in history for component in thing.components}

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,9 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlassets_tests.places import Place
-from mlassets_tests.servers import S3Server
-from mlassets_tests.small_homes import departures, mlassets, new_home
-from resources.settings import Settings
 from resources.things import BadDraft, DamagedThing, Draft, Partition, Store, Thing, UnknownThing, new_id
 from resources.verdicts import Verdict
 
@@ -349,29 +345,41 @@ def test_verdicts_and_reports_without_rows_are_adopted(store: Store, place: Plac
     assert other.report(thing.id) == b"<p>one"
 
 
-def test_a_project_runs_on_s3_and_postgresql_and_the_lake_alone_says_what_they_said(
-    bucket: str, database: str, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_retired_version_is_passed_over_for_ever_and_stays_readable(
+    store: Store, place: Place, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("MLASSETS_LAKE", f"s3://{bucket}/lake")
-    monkeypatch.setenv("MLASSETS_CATALOG", database)
-    flights = {"draw": {"sql": "SELECT id, wind, carrier, late FROM flights"}, "segments": None}
-    home = new_home(tmp_path / "home", rows=departures(["EWR"]), **flights)
-    assert mlassets(home, "run").exit_code == 0
-    before = mlassets(home, "status", "--json").stdout
-    assert json.loads(before)["projects"][0]["release"]
-    history = Store.open(Settings(home=home)).history()
-    assert {thing.artifact_path(name).split("/")[2] for thing in history for name in thing.artifacts} == {
-        bucket
-    }
+    kept, retired = (store.commit("model", EWR, Draft(dataset=TABLE, labels={"n": n})) for n in ("1", "2"))
+    store.retire(retired.id, "trained on the wrong month")
+    other = Store.open(place.settings.model_copy(update={"catalog": f"sqlite:///{tmp_path}/another.db"}))
+    other.sync()
+    for asked in (store, other):
+        assert asked.latest("model", EWR) == kept
+        assert asked.history() == [kept]
+        assert asked.get(retired.id).table() == TABLE
+        assert asked.rebuild().damaged == ()
+        assert asked.history() == [kept]
+    newer = store.commit("model", EWR, Draft(dataset=TABLE))
+    assert newer.id > retired.id
+    assert store.history() == [newer, kept]
 
-    monkeypatch.setenv("MLASSETS_CATALOG", "")
-    shutil.rmtree(home / "dagster")
-    assert not json.loads(mlassets(home, "status", "--json").stdout)["projects"][0]["release"]
-    rebuilt = mlassets(home, "catalog", "rebuild", "--json")
-    assert json.loads(rebuilt.stdout)["things"] == len(history)
-    assert mlassets(home, "status", "--json").stdout == before
-    again = Store.open(Settings(home=home))
-    assert again.history() == history
-    assert [again.upstream(thing.id) for thing in history] == [
-        Store.open(Settings(home=home, catalog=database)).upstream(thing.id) for thing in history
-    ]
+
+def test_many_drafts_are_committed_at_once_and_all_verified(store: Store, place: Place) -> None:
+    partitions = [Partition.segment("p", str(number)) for number in range(4)]
+    made = store.commit_all(
+        (
+            "model",
+            partitions[number % 4],
+            Draft(parameters={"n": number}, artifacts={"a": str(number).encode()}),
+        )
+        for number in range(20)
+    )
+    assert store.history() == made[::-1]
+    assert [thing.parameters["n"] for thing in store.history("model", partitions[1])] == [17, 13, 9, 5, 1]
+    whole = store.verify_all()
+    assert (whole.things, whole.damaged) == (20, ())
+    place.replace(made[3].artifacts["a"].path, b"x")
+    place.remove(made[4].artifacts["a"].path)
+    manifest = f"{made[5].folder}/thing.json"
+    place.replace(manifest, place.bytes_at(manifest)[:-5])
+    damaged = {one.path for one in store.verify_all().damaged}
+    assert damaged == {made[3].artifacts["a"].path, made[4].artifacts["a"].path, manifest}
