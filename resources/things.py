@@ -976,12 +976,18 @@ class Store:
         return keeping.rebuild(self.lake, self.catalog, progress or keeping.silent)
 
     def verify(self, thing: Thing) -> tuple[str, ...]:
-        """Hash every file of a Thing again and return what is wrong with it; empty if it is whole."""
+        """Hash every file of a Thing again and return what is wrong with it; empty if it is whole.
+
+        Raises:
+            LakeUnreachable: If the lake does not answer.
+        """
         problems = []
         for component in thing.components:
             try:
                 if self.lake.hash_of(component.path) != component.hash:
                     problems.append(f"{component.path} of {thing} does not match its hash")
+            except LakeUnreachable:
+                raise
             except LakeError as error:
                 problems.append(f"{thing}: {error}")
         return tuple(problems)
