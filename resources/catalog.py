@@ -192,7 +192,7 @@ class Catalog:
         A Thing that is retired stays so.
         """
         ordered = sorted(things, key=_thing_id)
-        ids = [{"one": each.thing["id"]} for each in ordered]
+        ids = [each.thing["id"] for each in ordered]
 
         def work(connection: sa.Connection) -> None:
             insert = self._database.insert(THINGS)
@@ -204,20 +204,19 @@ class Catalog:
             upsert = insert.on_conflict_do_update(index_elements=["id"], set_=changed)
             self._database.execute_many(connection, upsert, [each.thing for each in ordered])
             for table in _PARTS:
-                whole = sa.delete(table).where(table.c.thing_id == sa.bindparam("one"))
-                self._database.execute_many(connection, whole, ids)
+                _delete(connection, table, table.c.thing_id, ids)
             self._add_parts(connection, ordered)
 
         self._database.write(work)
 
     def remove_things(self, ids: Sequence[str]) -> None:
         """Remove the rows of Things, in one transaction."""
-        bound = [{"one": thing_id} for thing_id in sorted(ids)]
+        ordered = sorted(ids)
 
         def work(connection: sa.Connection) -> None:
-            for key in (THINGS.c.id, *(table.c.thing_id for table in _PARTS)):
-                whole = sa.delete(key.table).where(key == sa.bindparam("one"))
-                self._database.execute_many(connection, whole, bound)
+            _delete(connection, THINGS, THINGS.c.id, ordered)
+            for table in _PARTS:
+                _delete(connection, table, table.c.thing_id, ordered)
 
         self._database.write(work)
 
@@ -241,14 +240,11 @@ class Catalog:
 
     def replace_verdicts(self, check_runs: Iterable[tuple[str, str]], rows: Sequence[_Row]) -> None:
         """Put `rows` in place of all rows of some (Thing, check run), in one transaction."""
-        bound = [{"thing": thing, "run": run} for thing, run in sorted(check_runs)]
+        whole = sorted(check_runs)
         ordered = sorted(rows, key=_verdict_key)
 
         def work(connection: sa.Connection) -> None:
-            whole = sa.delete(VERDICTS).where(
-                VERDICTS.c.thing_id == sa.bindparam("thing"), VERDICTS.c.check_run == sa.bindparam("run")
-            )
-            self._database.execute_many(connection, whole, bound)
+            _delete(connection, VERDICTS, sa.tuple_(VERDICTS.c.thing_id, VERDICTS.c.check_run), whole)
             self._add(connection, VERDICTS, ordered)
 
         self._database.write(work)
@@ -411,6 +407,12 @@ def _thing_id(rows: ThingRows) -> str:
 
 def _verdict_key(row: _Row) -> tuple[str, str, str]:
     return row["thing_id"], row["check_run"], row["claim"]
+
+
+def _delete(connection: sa.Connection, table: sa.Table, key: Any, wanted: Sequence[Any]) -> None:
+    """Delete the rows that have one of some values in an indexed column, or in a tuple of columns."""
+    for start in range(0, len(wanted), _IDS_PER_QUERY):
+        connection.execute(sa.delete(table).where(key.in_(wanted[start : start + _IDS_PER_QUERY])))
 
 
 def _rows_of(

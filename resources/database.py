@@ -145,6 +145,9 @@ class Database:
             max_overflow=_POOL_OVERFLOW,
             pool_timeout=_LOCK_SECONDS,
             pool_pre_ping=True,
+            # Without it, rows that may be there already are sent one by one.
+            executemany_mode="values_plus_batch",
+            executemany_batch_page_size=500,
             pool_recycle=_RECYCLE_SECONDS,
             connect_args={name: value for name, value in defaults.items() if name not in self.url.query},
         )
