@@ -31,7 +31,7 @@ from resources.keeping import (
 from resources.lake import Lake, LakeError, LakeUnreachable, NotInLake
 from resources.things import MANIFEST, DamagedThing, Thing, environment_path
 
-_HASHERS = 4
+_HASHERS = 8
 _MANIFESTS_AT_ONCE = 500
 _PARCEL_BYTES = 8 << 20
 _PARCEL_FILES = 100
