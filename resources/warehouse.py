@@ -6,23 +6,28 @@ releases, and takes its place in one rename: readers keep the file they opened, 
 
 import os
 import re
-from collections.abc import Mapping
+import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import dagster as dg
 
-from resources.io_managers import ThingIOManager, settings_of
-from resources.things import Draft, Store, Thing
+from resources.io_managers import ThingIOManager, settings_of, step_name
+from resources.things import Store, Thing
+
+# No rebuild takes this long: what is older was left behind by a process that was killed.
+_ABANDONED = timedelta(days=1)
 
 
 class ReleaseIOManager(ThingIOManager):
     """Commits a release as a Thing, then brings the consumption database up to date."""
 
-    def handle_output(self, context: dg.OutputContext, obj: Draft | Mapping[str, Draft]) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Commit the release, then rebuild the database from the newest release of every project."""
         super().handle_output(context, obj)
-        rebuild_consumption(self.store, settings_of(self.home).consumption, step=context.asset_key.path[-1])
+        rebuild_consumption(self.store, settings_of(self.home).consumption, step=step_name(context.asset_key))
 
 
 def rebuild_consumption(store: Store, database: Path, step: str) -> list[str]:
@@ -36,6 +41,7 @@ def rebuild_consumption(store: Store, database: Path, step: str) -> list[str]:
     from dagster_duckdb import DuckDBResource
 
     database.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(database)
     fresh = database.with_name(f".{database.name}.{uuid4().hex}")
     while True:
         releases = _newest(store, step)
@@ -47,10 +53,22 @@ def rebuild_consumption(store: Store, database: Path, step: str) -> list[str]:
                     connection.unregister("released")
             os.replace(fresh, database)  # noqa: PTH105 - the atomic replacement is the point
         finally:
-            fresh.unlink(missing_ok=True)
+            for left in (fresh, fresh.with_name(f"{fresh.name}.wal")):
+                left.unlink(missing_ok=True)
         # Another process may have released in the meantime, and its newer database may be the one just replaced.
         if _newest(store, step) == releases:
             return list(releases)
+
+
+def _remove_abandoned(database: Path) -> None:
+    """Delete what killed rebuilds left beside the database; the newer files may be of one that is under way."""
+    for path in database.parent.glob(f".{database.name}.*"):
+        try:
+            if path.stat().st_mtime < time.time() - _ABANDONED.total_seconds():
+                path.unlink()
+        except FileNotFoundError:
+            # Another process has just done so.
+            continue
 
 
 def _newest(store: Store, step: str) -> dict[str, Thing]:

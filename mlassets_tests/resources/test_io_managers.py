@@ -3,6 +3,7 @@
 import base64
 import gc
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -652,3 +653,28 @@ def test_a_type_that_is_trusted_by_the_manager_goes_in_and_comes_out(
 
 class Doubling(BaseEstimator):
     pass
+
+
+HOW_TO = Path(__file__).parents[2] / "docs/how-to/use-the-io-managers.md"
+
+
+def test_the_examples_of_the_how_to_run_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = re.findall(r"^```python\n(.*?)^```", HOW_TO.read_text(encoding="utf-8"), re.S | re.M)
+    with dg.DagsterInstance.ephemeral() as instance:
+        shown: dict[str, Any] = {}
+        exec(compile(first, str(HOW_TO), "exec"), shown)
+        job = shown["defs"].get_implicit_global_asset_job_def()
+        assert job.execute_in_process(instance=instance).success
+        loaded = shown["defs"].load_asset_value("long_trips", python_type=dict, instance=instance)
+        assert loaded == {"rows": 2, "columns": ["city", "km"]}
+        shown = {}
+        exec(compile(second, str(HOW_TO), "exec"), shown)
+        resources = {"io_manager": ThingIOManager(home=".things")}
+        tags = {"dagster/asset_partition_range_start": "mon", "dagster/asset_partition_range_end": "tue"}
+        assert dg.materialize([shown["sales"]], tags=tags, instance=instance, resources=resources).success
+        both = [shown["sales"], shown["total"]]
+        assert dg.materialize(
+            both, selection=[shown["total"]], instance=instance, resources=resources
+        ).success
+        assert shown["defs"].load_asset_value("total", python_type=int, instance=instance) == 2

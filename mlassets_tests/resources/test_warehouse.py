@@ -1,7 +1,10 @@
 """The consumption database: whole at any time, readable at any time, and never older than the releases."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -141,3 +144,101 @@ def test_releases_at_the_same_time_leave_the_newest_of_all(releases: Releases) -
 )
 def test_a_table_is_named_after_its_project(project: str, name: str) -> None:
     assert table_name(project) == name
+
+
+KILLED_AT_A_LINE = """
+import linecache, os, signal, sys
+from pathlib import Path
+from resources import warehouse
+from resources.settings import Settings
+from resources.things import Store
+
+settings = Settings(home=Path(sys.argv[1]))
+
+def at_line(frame, event, argument):
+    if frame.f_code.co_filename != warehouse.__file__:
+        return None
+    if event == "line" and sys.argv[2] in linecache.getline(warehouse.__file__, frame.f_lineno):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return at_line
+
+sys.settrace(at_line)
+warehouse.rebuild_consumption(Store.open(settings), settings.consumption, "publish")
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "then"),
+    [
+        ("connection.execute", 1),
+        ("connection.unregister", 1),
+        ("os.replace(fresh", 1),
+        ("for left in (fresh", 2),
+        ("== releases:", 2),
+    ],
+)
+def test_a_kill_on_the_way_leaves_it_whole_and_the_next_rebuild_brings_it_up_to_date(
+    releases: Releases, line: str, then: int
+) -> None:
+    releases.commit("late", [1])
+    releases.rebuild()
+    releases.commit("late", [2])
+    command = [sys.executable, "-c", KILLED_AT_A_LINE, str(releases.home), line]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGKILL
+    assert releases.read("late_predictions") == [(then,)]
+    releases.rebuild()
+    assert releases.read("late_predictions") == [(2,)]
+
+
+def test_what_killed_rebuilds_left_is_removed_once_no_rebuild_can_need_it(releases: Releases) -> None:
+    releases.commit("late", [1])
+    name = f".{releases.database.name}"
+    old, new = (releases.home / f"{name}.{letter * 32}" for letter in "ab")
+    for path in (old, releases.home / f"{old.name}.wal", new, releases.home / "other.duckdb"):
+        path.touch()
+    two_days_ago = time.time() - 2 * 86_400
+    for path in (old, releases.home / f"{old.name}.wal", releases.home / "other.duckdb"):
+        os.utime(path, (two_days_ago, two_days_ago))
+    releases.rebuild()
+    assert {path.name for path in releases.home.glob(f"{name}.*")} == {new.name}
+    assert (releases.home / "other.duckdb").exists()
+
+
+READS_AGAIN_AND_AGAIN = """
+import duckdb, sys
+seen = set()
+print("ready", flush=True)
+while len(seen) < 2 or max(seen) < 8:
+    with duckdb.connect(sys.argv[1], read_only=True) as connection:
+        ((value,),) = connection.execute("SELECT prediction FROM late_predictions").fetchall()
+    assert value >= max(seen, default=0), "an older release came back"
+    seen.add(value)
+"""
+
+
+def test_readers_never_meet_a_lock_while_it_is_rebuilt(releases: Releases) -> None:
+    releases.commit("late", [0])
+    releases.rebuild()
+    command = [sys.executable, "-c", READS_AGAIN_AND_AGAIN, str(releases.database)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+        for number in range(1, 9):
+            releases.commit("late", [number])
+            releases.rebuild()
+        _, errors = reader.communicate(timeout=120)
+    assert (reader.returncode, errors) == (0, "")
+
+
+def test_releases_on_s3_are_read_into_it(bucket: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, lake=f"s3://{bucket}/lake")
+    store = Store.open(settings)
+    store.commit(
+        "publish",
+        Partition.project("late"),
+        Draft(dataset=pa.table({"prediction": [1, 2], "k": ["a", None]})),
+    )
+    assert rebuild_consumption(store, settings.consumption, "publish") == ["late_predictions"]
+    with duckdb.connect(str(settings.consumption), read_only=True) as connection:
+        rows = connection.execute("SELECT * FROM late_predictions ORDER BY ALL").fetchall()
+    assert rows == [(1, "a"), (2, None)]
