@@ -13,7 +13,7 @@ from resources.settings import Settings
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `make soak` do more of what `make test` does."""
     group = parser.getgroup("soak")
-    group.addoption("--kills", type=int, default=500, help="How many commits are killed at random times.")
+    group.addoption("--kills", type=int, default=430, help="How many commits are killed at random times.")
     group.addoption(
         "--commits", type=int, default=12, help="Commits of each of 8 processes, where these take longest."
     )
