@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -389,14 +390,36 @@ _SDK_REFUSED = {
 }
 
 
+@cache
+def _service_models() -> Any:
+    """Return what reads botocore's description of S3: a megabyte of JSON, parsed once and not for every client."""
+    import botocore.session
+
+    return botocore.session.Session().get_component("data_loader")
+
+
+def _session() -> Any:
+    """Return a session that reads the AWS variables and profiles anew."""
+    import boto3
+    import botocore.session
+
+    models = _service_models()
+    plain = botocore.session.Session()
+    plain.register_component("data_loader", models)
+    paths = list(models.search_paths)
+    session = boto3.session.Session(botocore_session=plain)
+    # Each session adds where boto3's resources are, of which we use none.
+    models.search_paths[:] = paths
+    return session
+
+
 def _connect(uri: str, endpoint: str | None) -> tuple[Any, pafs.FileSystem]:
     """Return a boto3 client and pyarrow's file system that reach the same server with the same keys."""
-    import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     try:
-        session = boto3.session.Session()
+        session = _session()
         client = session.client(
             "s3",
             endpoint_url=endpoint,
