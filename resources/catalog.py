@@ -130,6 +130,11 @@ class Catalog:
         """
         self._database = Database(url, patience)
         self._database.lay_out()
+        # Kept, so that each is turned into SQL once.
+        self._adding = {
+            name: self._database.insert(table).on_conflict_do_nothing()
+            for name, table in _metadata.tables.items()
+        }
 
     @staticmethod
     def revision(url: str, patience: float = PATIENCE) -> str | None:
@@ -168,7 +173,7 @@ class Catalog:
 
     def _add(self, connection: sa.Connection, table: sa.Table, rows: Sequence[_Row]) -> None:
         """Insert rows; those that are there already are left, as what they index never changes."""
-        self._database.execute_many(connection, self._database.insert(table).on_conflict_do_nothing(), rows)
+        self._database.execute_many(connection, self._adding[table.name], rows)
 
     def add_things(self, things: Sequence[ThingRows]) -> None:
         """Add the rows of Things in one transaction; those that are there already are left as they are."""

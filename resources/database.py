@@ -95,6 +95,9 @@ class Database:
                 "sqlite:////absolute/path.db or postgresql+psycopg2://user:password@host/database"
             ) from None
         self.patience = patience
+        self._texts: weakref.WeakKeyDictionary[Any, dict[tuple[str, ...], tuple[str, Sequence[str]]]] = (
+            weakref.WeakKeyDictionary()
+        )
         self.sqlite = self.url.get_backend_name() == "sqlite"
         with self._told("opened"):
             self._engine = self._sqlite_engine() if self.sqlite else self._postgresql_engine()
@@ -239,10 +242,16 @@ class Database:
             connection.execute(statement, rows)
             return
         # What SQLAlchemy does for each row takes as long as SQLite itself, and these values need none of it.
-        compiled = statement.compile(dialect=self._engine.dialect, column_keys=list(rows[0]))
-        names = getattr(compiled, "positiontup", None) or []
-        values = [tuple(map(row.__getitem__, names)) for row in rows]
-        connection.exec_driver_sql(str(compiled), values)
+        text, names = self._text_of(statement, tuple(rows[0]))
+        connection.exec_driver_sql(text, [tuple(map(row.__getitem__, names)) for row in rows])
+
+    def _text_of(self, statement: Any, columns: tuple[str, ...]) -> tuple[str, Sequence[str]]:
+        """Return a statement as SQL, and the columns in the order in which it takes them; made once for each."""
+        known = self._texts.setdefault(statement, {})
+        if columns not in known:
+            compiled = statement.compile(dialect=self._engine.dialect, column_keys=list(columns))
+            known[columns] = str(compiled), getattr(compiled, "positiontup", None) or ()
+        return known[columns]
 
     def close(self) -> None:
         """Close all connections."""

@@ -13,10 +13,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote, unquote
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 ROWS_PER_GROUP = 1 << 20
 _CHUNK = 1 << 20
 _SYNCS_AT_ONCE = 16
+_SYNCS_IN_TURN = 8
 _LONGEST_NAME = 200
 _HASH_LENGTH = 16
 
@@ -112,6 +114,27 @@ def hash_bytes(data: bytes) -> str:
 
 class _Sink(Protocol):
     def write(self, data: Any, /) -> Any: ...
+
+
+def not_given_back(type_: pa.DataType, *, inside: bool = False) -> str | None:
+    """Return what Parquet cannot give back in a type, however deep it lies, and what to do; None if it can."""
+    if pa.types.is_dictionary(type_) and not is_text(type_.value_type):
+        return (
+            f"a dictionary of {type_.value_type}, and Parquet gives back dictionaries of text only; decode it with "
+            "`dictionary_decode`"
+        )
+    if inside and (pa.types.is_string_view(type_) or pa.types.is_binary_view(type_)):
+        return f"{type_} within another type, which Parquet cannot write; cast it to string or binary"
+    if isinstance(type_, pa.BaseExtensionType):
+        return not_given_back(type_.storage_type, inside=inside)
+    inner = [type_.key_type, type_.item_type] if pa.types.is_map(type_) else []
+    inner = inner or [type_.field(number).type for number in range(type_.num_fields)]
+    return next((trouble for one in inner if (trouble := not_given_back(one, inside=True))), None)
+
+
+def is_text(type_: pa.DataType) -> bool:
+    """Say whether a type is one of text, whatever its offsets are."""
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
 class HashingFile:
@@ -242,10 +265,18 @@ class Lake(ABC):
         doubles = sorted(name for name, count in Counter(data.schema.names).items() if count > 1)
         if doubles:
             raise LakeError(f"{path}: columns {doubles} occur twice; give each column a name of its own")
+        if isinstance(data, pa.Table) and data.num_rows and not data.num_columns and not data.schema.metadata:
+            raise LakeError(f"{path}: {data.num_rows:,} rows and no columns; Parquet counts rows by column")
+        for one in data.schema:
+            if trouble := not_given_back(one.type):
+                raise LakeError(f"{path}: column {one.name!r} holds {trouble}")
         rows = 0
         try:
             with self._new_file(path) as sink:
-                with pq.ParquetWriter(sink, data.schema, compression="zstd") as writer:
+                with (
+                    _gathered(sink, data) as target,
+                    pq.ParquetWriter(target, data.schema, compression="zstd") as writer,
+                ):
                     for group in _row_groups(data):
                         writer.write_table(group, row_group_size=ROWS_PER_GROUP)
                         rows += group.num_rows
@@ -375,7 +406,7 @@ class Folder(Lake):
         """Open the lake in a folder, which need not exist yet."""
         super().__init__(path, pafs.LocalFileSystem(), path)
         # What a thread has written and not yet brought safely to the disk. A commit happens in one thread.
-        self._unsynced = threading.local()
+        self._thread = threading.local()
 
     @property
     def local(self) -> bool:
@@ -383,17 +414,18 @@ class Folder(Lake):
         return True
 
     @property
-    def _pending(self) -> set[str]:
-        if not hasattr(self._unsynced, "paths"):
-            self._unsynced.paths = set()
-        return cast("set[str]", self._unsynced.paths)
+    def _pending(self) -> "_Unsynced":
+        if not hasattr(self._thread, "unsynced"):
+            self._thread.unsynced = _Unsynced()
+        return cast("_Unsynced", self._thread.unsynced)
 
     @contextmanager
     def _new_file(self, path: str, shown: str | None = None) -> Iterator[HashingFile]:
         full = self.full(path)
         with self._writing(shown or path):
             self._make_folder(full)
-            self._pending.update((full, _folder_of(full)))
+            self._pending.files.add(full)
+            self._pending.folders.add(_folder_of(full))
             with open(full, "xb", buffering=_CHUNK) as raw:  # noqa: PTH123
                 reached("file created")
                 sink = HashingFile(raw)
@@ -420,7 +452,7 @@ class Folder(Lake):
             folder = _folder_of(folder)
         for new in reversed(made):
             Path(new).mkdir(exist_ok=True)
-            self._pending.add(_folder_of(new))
+            self._pending.folders.add(_folder_of(new))
 
     def put_all(self, items: Mapping[str, bytes]) -> list[Written]:
         """Stage all, bring everything safely to the disk at once, and only then give the names."""
@@ -436,17 +468,21 @@ class Folder(Lake):
             for path in items:
                 with self._writing(path):
                     self._make_folder(self.full(path))
+            # These hold the new names: they are brought to the disk once they do. What is staged needs no name there.
+            holding = {_folder_of(self.full(path)) for path in items}
+            folders = self._pending.folders - {self.full("tmp")}
+            within = {one for one in folders - holding if any(one.startswith(f"{top}/") for top in holding)}
             reached("before sync")
             with self._writing(", ".join(items)):
-                _sync_all(self._pending)
-                self._pending.clear()
+                _sync_all(self._pending.files | within)
             reached("files synced")
             for path, temporary in staged.items():
                 with self._writing(path):
                     self._claim(self.full(temporary), path)
             reached("after rename")
             with self._writing(", ".join(items)):
-                _sync_all({_folder_of(self.full(path)) for path in items})
+                _sync_all((folders - within) | holding)
+            self._pending.clear()
         except BaseException:
             for temporary in staged.values():
                 self.delete(temporary)
@@ -540,20 +576,37 @@ class Folder(Lake):
     def delete(self, path: str) -> None:
         """Delete the file at `path`, if it is there."""
         full = self.full(path)
-        self._pending.discard(full)
+        self._pending.files.discard(full)
         with suppress(FileNotFoundError):
             os.unlink(full)  # noqa: PTH108
 
     def delete_folder(self, folder: str) -> None:
         """Delete everything below `folder`, if it is there."""
         full = self.full(folder)
-        self._pending.difference_update([one for one in self._pending if one.startswith(f"{full}/")])
+        self._pending.forget(full)
         with suppress(FileNotFoundError):
             shutil.rmtree(full)
 
     def location(self, path: str) -> str:
         """Return the absolute path of a file."""
         return self.full(path)
+
+
+@dataclass
+class _Unsynced:
+    """Files and folders that are not safely on the disk yet."""
+
+    files: set[str] = field(default_factory=set)
+    folders: set[str] = field(default_factory=set)
+
+    def forget(self, folder: str) -> None:
+        """Leave out what is in a folder, and the folder itself."""
+        for paths in (self.files, self.folders):
+            paths.difference_update([one for one in paths if f"{one}/".startswith(f"{folder}/")])
+
+    def clear(self) -> None:
+        self.files.clear()
+        self.folders.clear()
 
 
 def _folder_of(full: str) -> str:
@@ -573,13 +626,32 @@ def _sync(path: str) -> None:
 
 
 def _sync_all(paths: Collection[str]) -> None:
-    """Bring files and folders safely to the disk, side by side: the file system then writes its journal once."""
-    if len(paths) == 1:
-        _sync(*paths)
+    """Bring files and folders safely to the disk; many of them side by side, to share writes of the journal."""
+    if len(paths) <= _SYNCS_IN_TURN:
+        for path in sorted(paths):
+            _sync(path)
         return
-    with ThreadPoolExecutor(min(len(paths), _SYNCS_AT_ONCE)) as pool:
-        for _ in pool.map(_sync, paths):
-            pass
+    # To the end, also if one fails: no thread may still be at a file that is then deleted.
+    outcomes = [_syncing_threads(os.getpid()).submit(_sync, path) for path in paths]
+    for outcome in wait(outcomes).done:
+        outcome.result()
+
+
+@lru_cache(maxsize=1)
+def _syncing_threads(_process: int) -> ThreadPoolExecutor:
+    """Return the threads that bring files to the disk; a forked child needs its own."""
+    return ThreadPoolExecutor(_SYNCS_AT_ONCE, thread_name_prefix="mlassets-sync")
+
+
+@contextmanager
+def _gathered(sink: HashingFile, data: pa.Table | pa.RecordBatchReader) -> Iterator[Any]:
+    """Give what Parquet is written to; a small table passes as one piece, as each piece costs a call into Python."""
+    if not isinstance(data, pa.Table) or data.nbytes > _CHUNK:
+        yield sink
+        return
+    gathered = pa.BufferOutputStream()
+    yield gathered
+    sink.write(gathered.getvalue())
 
 
 def _row_groups(data: pa.Table | pa.RecordBatchReader) -> Iterator[pa.Table]:

@@ -327,17 +327,17 @@ class Thing:
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """What was chosen."""
-        return cast("dict[str, Any]", _unpack(self.manifest["parameters"]))
+        return cast("dict[str, Any]", unpack(self.manifest["parameters"]))
 
     @cached_property
     def metrics(self) -> dict[str, float]:
         """What was measured."""
-        return cast("dict[str, float]", _unpack(self.manifest["metrics"]))
+        return cast("dict[str, float]", unpack(self.manifest["metrics"]))
 
     @cached_property
     def labels(self) -> dict[str, Any]:
         """Short words to find it by."""
-        return cast("dict[str, Any]", _unpack(self.manifest["labels"]))
+        return cast("dict[str, Any]", unpack(self.manifest["labels"]))
 
     @cached_property
     def components(self) -> tuple[Component, ...]:
@@ -885,7 +885,7 @@ class Store:
             "created_at": self._later_than_verdicts(thing_id).isoformat(timespec="microseconds"),
             "run_id": run_id,
             "report": None,
-            "verdicts": [_pack(one.as_dict(), f"verdict {one.claim}") for one in verdicts],
+            "verdicts": [pack(one.as_dict(), f"verdict {one.claim}") for one in verdicts],
         }
         if report is not None:
             # A crashed attempt of the same check run may have left a report behind.
@@ -907,7 +907,7 @@ class Store:
         newest: dict[str, Verdict] = {}
         for row in self.catalog.verdicts([thing_id]):
             newest[row["claim"]] = Verdict.from_dict(
-                cast("dict[str, Any]", _unpack(json.loads(row["verdict"])))
+                cast("dict[str, Any]", unpack(json.loads(row["verdict"])))
             )
         return [newest[claim] for claim in sorted(newest)]
 
@@ -1074,14 +1074,14 @@ def _metric(name: str, value: object) -> Any:
             f"metrics[{name!r}] is {value!r}, a {type(value).__name__}; a metric is a number "
             "(use nan if it could not be measured)"
         )
-    return _pack(float(plain), name)
+    return pack(float(plain), name)
 
 
 def _packed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    return {_name(name, where): _pack(value, f"{where}[{name!r}]") for name, value in values.items()}
+    return {_name(name, where): pack(value, f"{where}[{name!r}]") for name, value in values.items()}
 
 
-def _pack(value: Any, where: str) -> Any:
+def pack(value: Any, where: str) -> Any:
     """Return `value` as strict JSON can hold it; what JSON cannot say is written `{"$float": "nan"}`."""
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
@@ -1094,12 +1094,12 @@ def _pack(value: Any, where: str) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, (list, tuple)):
-        return [_pack(one, f"{where}[{number}]") for number, one in enumerate(value)]
+        return [pack(one, f"{where}[{number}]") for number, one in enumerate(value)]
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
                 raise BadDraft(f"{where} has the key {name!r}, a {type(name).__name__}; keys must be text")
-        packed = {str.__str__(name): _pack(one, f"{where}[{name!r}]") for name, one in value.items()}
+        packed = {str.__str__(name): pack(one, f"{where}[{name!r}]") for name, one in value.items()}
         return {"$dict": packed} if any(name.startswith("$") for name in packed) else packed
     raise BadDraft(
         f"{where} is {value!r}, a {type(value).__name__}, which JSON cannot hold; "
@@ -1107,14 +1107,15 @@ def _pack(value: Any, where: str) -> Any:
     )
 
 
-def _unpack(value: Any) -> Any:
+def unpack(value: Any) -> Any:
+    """Return what `pack` was given; tuples and arrays come back as lists."""
     if isinstance(value, list):
-        return [_unpack(one) for one in value]
+        return [unpack(one) for one in value]
     if isinstance(value, dict):
         if set(value) == {"$float"}:
             return float(value["$float"])
         inner = value["$dict"] if set(value) == {"$dict"} else value
-        return {name: _unpack(one) for name, one in inner.items()}
+        return {name: unpack(one) for name, one in inner.items()}
     return value
 
 

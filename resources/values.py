@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from resources.errors import MlassetsError
 from resources.estimators import TREES, UntrustedModel, dump_estimator, load_estimator
-from resources.things import DamagedThing, Draft, Thing, _pack, _unpack
+from resources.lake import is_text, not_given_back
+from resources.things import DamagedThing, Draft, Thing, pack, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +144,7 @@ def value_of(
     if name == _ESTIMATOR:
         value = load_estimator(data, (*TREES, *trusted), remedy=_TRUST)
     else:
-        value = _unpack(json.loads(data))
+        value = unpack(json.loads(data))
         if wanted is float and type(value) is int and value == float(value):
             return float(value)
     if type(value) is not wanted and (name == _JSON or not isinstance(value, wanted)):
@@ -198,7 +199,7 @@ def _holds(thing: Thing) -> str:
     names = sorted(thing.artifacts)
     held = ["a table"] if thing.schema is not None else []
     if names == [_JSON]:
-        held.append(f"a {type(_unpack(json.loads(thing.artifact(_JSON)))).__name__}")
+        held.append(f"a {type(unpack(json.loads(thing.artifact(_JSON)))).__name__}")
     elif names == [_ESTIMATOR]:
         held.append("a scikit-learn estimator")
     elif names == [_ARRAY]:
@@ -250,7 +251,7 @@ def _npy(array: Any) -> bytes:
 def _json(value: object) -> bytes:
     try:
         _refuse_non_json(value, "value")
-        return json.dumps(_pack(value, "value"), allow_nan=False).encode()
+        return json.dumps(pack(value, "value"), allow_nan=False).encode()
     except RecursionError:
         raise _Refused("it is nested too deeply, or holds itself") from None
     except (ValueError, MlassetsError) as error:
@@ -284,7 +285,7 @@ def _check_schema(schema: pa.Schema) -> None:
     if doubles:
         raise _Refused(f"the columns {_few(doubles)} occur twice; give each column a name of its own")
     for field in schema:
-        if trouble := _trouble(field.type):
+        if trouble := not_given_back(field.type):
             raise _Refused(f"column {field.name!r} holds {trouble}")
     try:
         pq.write_table(schema.empty_table(), io.BytesIO(), compression="zstd")
@@ -309,26 +310,6 @@ def _check_rows(table: pa.Table) -> None:
                 raise _Refused(
                     f"column {name!r}: Parquet holds no seconds, and as milliseconds: {error}"
                 ) from error
-
-
-def _trouble(type_: pa.DataType, *, inside: bool = False) -> str | None:
-    """Return what Parquet cannot give back in a type, however deep it lies; None if there is nothing."""
-    if pa.types.is_dictionary(type_) and not _is_text(type_.value_type):
-        return (
-            f"a dictionary of {type_.value_type}, and Parquet gives back dictionaries of text only; decode it with "
-            "`dictionary_decode`"
-        )
-    if inside and (pa.types.is_string_view(type_) or pa.types.is_binary_view(type_)):
-        return f"{type_} within another type, which Parquet cannot write; cast it to string or binary"
-    if isinstance(type_, pa.BaseExtensionType):
-        return _trouble(type_.storage_type, inside=inside)
-    inner = [type_.key_type, type_.item_type] if pa.types.is_map(type_) else []
-    inner = inner or [type_.field(number).type for number in range(type_.num_fields)]
-    return next((trouble for one in inner if (trouble := _trouble(one, inside=True))), None)
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
 def _stream_of_dataset(dataset: Any) -> pa.RecordBatchReader:
@@ -430,7 +411,7 @@ def _pack_frame(frame: "pd.DataFrame") -> pa.Table:
         raise _Refused("a level of its index has the name of a column; rename one of them")
     columns = dict(zip(parts, table.columns, strict=True))
     for name, tag in tags.items():
-        if "category" in tag and not _is_text(columns[name].type.value_type):
+        if "category" in tag and not is_text(columns[name].type.value_type):
             columns[name] = columns[name].cast(columns[name].type.value_type)
         if "object" in tag and not _same_objects(columns[name], tag, parts[name]):
             raise _Refused(
@@ -544,7 +525,7 @@ def _tag_objects(name: str, part: "pd.Series") -> dict[str, Any]:
 
 def _same_objects(column: pa.ChunkedArray, tag: dict[str, Any], part: "pd.Series") -> bool:
     """Say whether objects come back as they are; of text and bytes Arrow holds every one."""
-    if _is_text(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+    if is_text(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         return True
     back = _objects(column, tag["object"])
     return all(_same(one, other) for one, other in zip(part.to_numpy(), back, strict=True))
@@ -813,7 +794,7 @@ def _unpack_frame(table: pa.Table, notes: Any) -> "pd.DataFrame":
     names, dtype = list(frame.columns), notes["columns"]["dtype"]
     frame.columns = pd.RangeIndex(0) if dtype == "range" else pd.Index(names, dtype=dtype)
     frame.columns.name = notes["columns"]["name"]
-    frame.attrs = _unpack(notes["attrs"])
+    frame.attrs = unpack(notes["attrs"])
     return frame
 
 
@@ -848,7 +829,7 @@ def _special(column: pa.ChunkedArray, tag: dict[str, Any]) -> Any:
 def _objects(column: pa.ChunkedArray, missing: str) -> Any:
     import pandas as pd
 
-    if _is_text(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+    if is_text(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         values = column.to_numpy()
     else:
         values = np.empty(len(column), dtype=object)

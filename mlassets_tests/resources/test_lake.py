@@ -66,6 +66,10 @@ def test_equal_rows_give_equal_bytes_however_they_are_cut(lake: Lake) -> None:
 def test_columns_that_cannot_be_stored_are_refused(lake: Lake) -> None:
     with pytest.raises(LakeError, match=r"\['a'\] occur twice"):
         lake.write_table("x", pa.table([[1], [2]], names=["a", "a"]))
+    with pytest.raises(LakeError, match=r"column 'd' holds a dictionary of int64.*dictionary_decode"):
+        lake.write_table("x", pa.table({"d": pa.array([1, 2, 1]).dictionary_encode()}))
+    with pytest.raises(LakeError, match="3 rows and no columns"):
+        lake.write_table("x", pa.table({"a": [1, 2, 3]}).select([]))
     with pytest.raises(LakeError, match="Parquet"):
         lake.write_table("y", pa.table({"a": pa.array([None], pa.month_day_nano_interval())}))
 
