@@ -243,7 +243,7 @@ BAD_FILES: dict[str, tuple[bytes, str, str]] = {
     "header.csv": (b"id,origin,wind,carrier,late\n", "EmptyFile", "at least one row"),
     "truncated.parquet": (parquet_bytes()[:-200], "TruncatedFile", "cut off or damaged"),
     "truncated.csv.gz": (
-        gzip.compress(b"id,origin\n1,EWR\n" * 500)[:-9],
+        gzip.compress(b"id,origin\n1,EWR\n" * 500, mtime=0)[:-9],
         "TruncatedFile",
         "cut off or damaged",
     ),

@@ -151,7 +151,7 @@ def test_the_same_content_gives_the_same_bytes_whether_compressed_or_not(tmp_pat
     content = b"a,b\n" + b"".join(b"%d,%d.5\n" % (number, number) for number in range(200_000))
     converted(tmp_path, content)
     first = (tmp_path / "sink.parquet").read_bytes()
-    result, _ = converted(tmp_path, gzip.compress(content), "landed.CSV.gz")
+    result, _ = converted(tmp_path, gzip.compress(content, mtime=0), "landed.CSV.gz")
     assert (tmp_path / "sink.parquet").read_bytes() == first
     assert result.format == "csv.gz"
     assert result.bytes == len(first)
@@ -261,13 +261,15 @@ def test_a_gzip_that_is_cut_off_is_refused_whole(tmp_path: Path, share: float) -
 
 
 def test_a_damaged_gzip_is_refused(tmp_path: Path) -> None:
-    whole = bytearray(gzip.compress(b"a,b\n" + b"1,2\n" * 1000))
+    whole = bytearray(gzip.compress(b"a,b\n" + b"1,2\n" * 1000, mtime=0))
     whole[-6] ^= 1
     assert isinstance(refused(tmp_path, bytes(whole), "landed.csv.gz"), TruncatedFile)
 
 
 def test_a_gzip_of_several_members_is_read_to_its_end(tmp_path: Path) -> None:
-    _, table = converted(tmp_path, gzip.compress(b"a,b\n1,2\n") + gzip.compress(b"3,4\n"), "landed.csv.gz")
+    _, table = converted(
+        tmp_path, gzip.compress(b"a,b\n1,2\n", mtime=0) + gzip.compress(b"3,4\n", mtime=0), "landed.csv.gz"
+    )
     assert table["a"].to_pylist() == [1, 3]
 
 
@@ -314,7 +316,8 @@ def test_a_parquet_file_without_rows_or_with_names_that_clash_is_refused(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("content", "name"), [(b"x", "landed.docx"), (b"x", "landed"), (gzip.compress(b"a\n1\n"), "l.csv")]
+    ("content", "name"),
+    [(b"x", "landed.docx"), (b"x", "landed"), (gzip.compress(b"a\n1\n", mtime=0), "l.csv")],
 )
 def test_what_is_of_no_known_format_is_refused(tmp_path: Path, content: bytes, name: str) -> None:
     assert isinstance(refused(tmp_path, content, name), UnknownFormat)
