@@ -15,7 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("soak")
     group.addoption("--kills", type=int, default=430, help="How many commits are killed at random times.")
     group.addoption(
-        "--commits", type=int, default=12, help="Commits of each of 8 processes, where these take longest."
+        "--commits", type=int, default=8, help="Commits of each of 8 processes, where these take longest."
     )
 
 

@@ -28,7 +28,7 @@ from mlassets_tests.processes import wait_until
 from mlassets_tests.servers import Keys, PostgresServer, S3Server
 
 BODY = os.urandom(100_000)
-ONE_TRY = Config(retries={"total_max_attempts": 1}, read_timeout=1)
+ONE_TRY = Config(retries={"total_max_attempts": 1}, read_timeout=0.5)
 
 
 def test_of_many_conditional_writers_of_one_name_exactly_one_succeeds(
@@ -70,7 +70,7 @@ def test_keys_are_checked_when_a_test_wants_that(bucket: str, s3_server: S3Serve
 @pytest.mark.parametrize(
     ("fault", "reaches_the_server"),
     [
-        (Slow(2), True),
+        (Slow(1), True),
         (Reply(), False),
         (CutRequest(50_000), False),
         (CutRequest(0), False),
