@@ -6,6 +6,7 @@ however many Things share it. What passes is written to a journal, so that a ver
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -36,6 +37,7 @@ _MANIFESTS_AT_ONCE = 500
 _PARCEL_BYTES = 8 << 20
 _PARCEL_FILES = 100
 _PARCELS_AHEAD = 64
+_JOURNAL_SECONDS = 7 * 24 * 3600
 
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
@@ -101,7 +103,9 @@ class _Journal:
         first = {"lake": lake.uri}
         if path is None:
             return
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() and not fresh else []
+        # What passed long ago says little of today.
+        recent = path.exists() and time.time() - path.stat().st_mtime < _JOURNAL_SECONDS
+        lines = path.read_text(encoding="utf-8").splitlines() if recent and not fresh else []
         if lines and _line(lines[0]) == first:
             self.passed = {tuple(found) for line in lines[1:] if isinstance(found := _line(line), list)}
             self._file = path.open("a", encoding="utf-8")

@@ -1,6 +1,8 @@
 """Verify names everything that is damaged, and nothing else; interrupted, it goes on where it was."""
 
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -242,7 +244,7 @@ def test_an_interrupted_verify_goes_on_where_it_was_and_forgets_when_it_is_done(
     assert len(read) == 10
 
 
-def test_a_journal_of_another_lake_or_asked_to_begin_anew_is_not_gone_on_with(
+def test_a_journal_of_another_lake_an_old_one_or_one_that_is_not_wanted_is_not_gone_on_with(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thing = store.commit("model", EWR, Draft(artifacts={"a": b"1"}))
@@ -256,3 +258,7 @@ def test_a_journal_of_another_lake_or_asked_to_begin_anew_is_not_gone_on_with(
     assert len(store.verify_all(journal).damaged) == 1
     journal.write_text(f"{json.dumps({'lake': store.lake.uri})}\n{passed}\n")
     assert len(store.verify_all(journal, fresh=True).damaged) == 1
+    journal.write_text(f"{json.dumps({'lake': store.lake.uri})}\n{passed}\n")
+    month = 30 * 24 * 3600
+    os.utime(journal, (time.time() - month,) * 2)
+    assert len(store.verify_all(journal).damaged) == 1
