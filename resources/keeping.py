@@ -4,10 +4,12 @@ The lake is the truth. Everything is done in short transactions, one batch after
 Thing is whole for a reader at any time, and what was interrupted is finished by doing it again.
 """
 
+import gc
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -22,6 +24,7 @@ Progress = Callable[[str, int, int], None]
 
 _BATCH = 1000
 _AT_ONCE = 50
+_OBJECTS_PER_COLLECTION = 500_000
 _LOCAL_READERS = 1
 _REMOTE_READERS = 32
 
@@ -207,11 +210,23 @@ def rebuild(lake: Lake, catalog: Catalog, progress: Progress = silent) -> SyncRe
     """Make the catalog say what the lake says, from the lake alone."""
     listing = Listing.of(lake)
     damaged: list[str] = []
-    kept = _rebuild_things(lake, catalog, listing, damaged, progress)
-    _remove_gone_things(lake, catalog, kept)
-    _bring_back_unmarked(lake, catalog, listing)
-    check_runs = _rebuild_verdicts(lake, catalog, listing, damaged, progress)
+    with _collecting_rarely():
+        kept = _rebuild_things(lake, catalog, listing, damaged, progress)
+        _remove_gone_things(lake, catalog, kept)
+        _bring_back_unmarked(lake, catalog, listing)
+        check_runs = _rebuild_verdicts(lake, catalog, listing, damaged, progress)
     return SyncReport(sum(kept.values()), check_runs, tuple(damaged), len(listing.retired))
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Let Python look for cycles more rarely: a batch makes a hundred thousand objects that all live until its end."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_PER_COLLECTION, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _rebuild_things(

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from mlassets_tests.servers import PostgresServer
+from mlassets_tests.servers import Keys, PostgresServer, S3Server
 from resources.settings import Settings
 from resources.things import Draft, Partition, Store, Thing
 
@@ -70,6 +70,17 @@ def catalogs() -> Iterator[dict[str, str]]:
     server = PostgresServer()
     try:
         yield {"SQLite": "", "PostgreSQL": server.url(server.make_database())}
+    finally:
+        server.stop()
+
+
+@contextmanager
+def on_s3() -> Iterator[str]:
+    """An empty lake on an S3 server that is started for it: moto, in memory, slower than most that are real."""
+    server = S3Server()
+    os.environ.update(Keys().environment(server.endpoint))
+    try:
+        yield f"s3://{server.make_bucket()}/lake"
     finally:
         server.stop()
 
@@ -226,6 +237,9 @@ def main() -> None:
             logging(store, kind, table)
             if kind == "SQLite":
                 large_tables(store, table, folder)
+        with on_s3() as uri:
+            url = urls["PostgreSQL"]
+            logging(Store.open(Settings(home=folder / "S3", lake=uri, catalog=url)), "S3+Postgr.", table)
         growth(folder, options.things)
         for kind, url in urls.items():
             rebuilding(folder, url, kind)
