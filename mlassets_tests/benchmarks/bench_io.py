@@ -58,6 +58,7 @@ def child(manager: str, form: str, action: str, source: str, folder: str, repeat
     Path("/proc/self/clear_refs").write_text("5")
     before, taken, seconds = _memory("VmRSS"), _bytes_read(), []
     for number in range(int(repeats)):
+        os.sync()  # what was written before is not to slow down what is written now
         seconds.append(write(f"p{number}", frame) if action == "write" else read("p0"))
         if number == 0:
             peak, size = _memory("VmHWM") - before, _bytes_read() - taken
@@ -292,7 +293,9 @@ def one_column(source: Path, folder: Path) -> None:
     place.mkdir()
     measured(ours, "write", source, place, 1)
     every, one = (measured(ours, "read", source, place, 1, columns)[2] for columns in ("", "float0"))
-    print(f"one of twenty columns, local disk: {one / 1e6:.2f} of {every / 1e6:.2f} MB, {one / every:.3f} (0.2)")
+    print(
+        f"one of twenty columns, local disk: {one / 1e6:.2f} of {every / 1e6:.2f} MB, {one / every:.3f} (0.2)"
+    )
 
 
 def one_column_on_s3(source: Path, folder: Path) -> None:
@@ -318,7 +321,9 @@ def one_column_on_s3(source: Path, folder: Path) -> None:
         os.environ.pop("MLASSETS_LAKE", None)
         server.stop()
     every, one = sizes
-    print(f"one of twenty columns, S3:         {one / 1e6:.2f} of {every / 1e6:.2f} MB, {one / every:.3f} (0.2)")
+    print(
+        f"one of twenty columns, S3:         {one / 1e6:.2f} of {every / 1e6:.2f} MB, {one / every:.3f} (0.2)"
+    )
 
 
 @contextlib.contextmanager
