@@ -44,7 +44,7 @@ def run_demo(folder: Path, console: Console) -> dict[str, Any]:
         What happened: the status after each round, what ran, what was left alone and why, and an exit code.
 
     Raises:
-        HomeNotEmpty: If the folder holds anything.
+        HomeNotEmpty: If the folder, or a place elsewhere that the settings name, holds anything.
     """
     started = time.perf_counter()
     folder = folder.absolute()
@@ -52,6 +52,12 @@ def run_demo(folder: Path, console: Console) -> dict[str, Any]:
         raise HomeNotEmpty(f"{folder} is not empty; remove it, or name another folder with --home")
     home = Home(home=str(folder))
     settings = home.settings
+    # Parts of it may be elsewhere, where others work.
+    if (settings.projects / f"{PROJECT}.yaml").exists() or home.store.history(limit=1):
+        raise HomeNotEmpty(
+            f"the specs in {settings.projects} or the catalog {home.store.catalog.shown} are in use; unset the "
+            "variables that place them there (MLASSETS_PROJECTS, MLASSETS_CATALOG, MLASSETS_LAKE), or choose empty places"
+        )
     with instance_of(settings) as instance, showing_progress(console) as (on_start, on_end):
         console.rule(f"A new home in {escape(str(folder))}; January to March 2013 land")
         shutil.copyfile(EXAMPLE / f"{PROJECT}.yaml", settings.projects / f"{PROJECT}.yaml")

@@ -382,6 +382,15 @@ def test_an_unknown_command_or_option_ends_with_2() -> None:
     assert mlassets(None, "status", "--nosuch").exit_code == 2
 
 
+def test_the_demo_refuses_places_elsewhere_that_are_in_use(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLASSETS_CATALOG", str(kept / "catalog.db"))
+    result = mlassets(tmp_path / "new", "demo")
+    assert result.exit_code == 2
+    assert "are in use; unset the variables" in words(result.stderr)
+
+
 def test_the_demo_refuses_a_home_that_is_in_use(kept: Path) -> None:
     before = sorted(path.name for path in kept.iterdir())
     result = mlassets(kept, "demo")

@@ -514,9 +514,13 @@ class Folder(Lake):
     @contextmanager
     def _open(self, path: str) -> Iterator[IO[bytes]]:
         full = self.full(path)
+        with self._reading(path), open(full, "rb", buffering=0) as raw:  # noqa: PTH123
+            yield raw
+
+    @contextmanager
+    def _reading(self, path: str) -> Iterator[None]:
         try:
-            with open(full, "rb", buffering=0) as raw:  # noqa: PTH123
-                yield raw
+            yield
         except (FileNotFoundError, NotADirectoryError) as error:
             raise self._missing(path) from error
         except OSError as error:
@@ -559,19 +563,18 @@ class Folder(Lake):
         start = len(self.root) + 1
         waiting = [self.full(folder)]
         while waiting:
-            try:
-                entries = list(os.scandir(waiting.pop()))
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                    continue
-                with suppress(FileNotFoundError):
-                    state = entry.stat()
-                    yield Entry(
-                        entry.path[start:], state.st_size, datetime.fromtimestamp(state.st_mtime, UTC)
-                    )
+            path = waiting.pop()
+            found = []
+            with suppress(NotInLake), self._reading(path[start:]):
+                for entry in list(os.scandir(path)):
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                        continue
+                    with suppress(FileNotFoundError):
+                        state = entry.stat()
+                        changed = datetime.fromtimestamp(state.st_mtime, UTC)
+                        found.append(Entry(entry.path[start:], state.st_size, changed))
+            yield from found
 
     def delete(self, path: str) -> None:
         """Delete the file at `path`, if it is there."""

@@ -99,7 +99,9 @@ class Bucket(Lake):
                 "or AWS_ENDPOINT_URL, keys and region into the AWS variables or profiles"
             )
         self.patience = patience
-        self._client, fs = _connect(uri, endpoint)
+        self._chosen = endpoint
+        self._process = os.getpid()
+        self._connection, fs = _connect(uri, endpoint)
         super().__init__(
             uri.rstrip("/"), fs, f"{self.bucket}/{self._prefix}" if self._prefix else self.bucket
         )
@@ -113,6 +115,14 @@ class Bucket(Lake):
     def endpoint(self) -> str:
         """Address of the server."""
         return str(self._client.meta.endpoint_url)
+
+    @property
+    def _client(self) -> Any:
+        if self._process != os.getpid():
+            # A forked child must not speak over its parent's connections.
+            self._process = os.getpid()
+            self._connection, self.fs = _connect(self.uri, self._chosen)
+        return self._connection
 
     def _key(self, path: str) -> str:
         return self.full(path).removeprefix(f"{self.bucket}/")

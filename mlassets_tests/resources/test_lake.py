@@ -86,3 +86,10 @@ def test_a_name_is_claimed_once(lake: Lake) -> None:
         lake.put_all({"a/other": b"2", "a/name": b"2"})
     assert lake.read_bytes("a/name") == b"1"
     assert list(lake.files("tmp")) == []
+
+
+def test_what_cannot_be_looked_at_is_named(lake: Lake, tmp_path: Path) -> None:
+    lake.write_bytes("a/b", b"1")
+    (tmp_path / "lake" / "a" / "loop").symlink_to("loop")
+    with pytest.raises(LakeError, match="a cannot be read from the lake"):
+        list(lake.files("a"))

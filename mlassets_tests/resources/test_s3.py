@@ -166,3 +166,18 @@ def test_a_staging_disk_without_room_is_named(lake: Bucket, monkeypatch: pytest.
     monkeypatch.setattr("tempfile.tempdir", "/proc")
     with pytest.raises(LakeError, match=r"staged in /proc.*TMPDIR"):
         lake.write_table("t", pa.table({"a": [1]}))
+
+
+def test_a_forked_child_has_connections_of_its_own(lake: Bucket) -> None:
+    lake.write_bytes("parent", b"1")
+    child = os.fork()
+    if child == 0:
+        # Nothing of pytest's may run here.
+        try:
+            lake.write_bytes("child", lake.read_bytes("parent") * 2)
+        finally:
+            os._exit(0)
+    for _ in range(20):
+        assert lake.read_bytes("parent") == b"1"
+    os.waitpid(child, 0)
+    assert lake.read_bytes("child") == b"11"
