@@ -56,7 +56,7 @@ def run_demo(folder: Path, console: Console) -> dict[str, Any]:
     if (settings.projects / f"{PROJECT}.yaml").exists() or home.store.history(limit=1):
         raise HomeNotEmpty(
             f"the specs in {settings.projects} or the catalog {home.store.catalog.shown} are in use; unset the "
-            "variables that place them there (MLASSETS_PROJECTS, MLASSETS_CATALOG, MLASSETS_LAKE), or choose empty places"
+            "variables that place them there (MLASSETS_PROJECTS, MLASSETS_CATALOG, MLASSETS_LAKE), or use empty ones"
         )
     with instance_of(settings) as instance, showing_progress(console) as (on_start, on_end):
         console.rule(f"A new home in {escape(str(folder))}; January to March 2013 land")
