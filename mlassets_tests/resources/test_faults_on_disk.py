@@ -150,7 +150,11 @@ def test_a_catalog_that_became_read_only_is_named(tmp_path: Path) -> None:
 
 def lose_permission(home: Path, uid: int) -> None:
     # Another user may not be able to read where this Python lives: what is imported late is imported now.
-    Store.open(Settings(home=home / "first")).commit("model", EWR, draft(1))
+    first = Store.open(Settings(home=home / "first"))
+    made = first.commit("model", EWR, draft(1))
+    assert first.sync().things == 0
+    assert_whole(first, [made])
+    made.table()
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(uid)
