@@ -258,9 +258,10 @@ _REBUILD = (
 
 
 def _commits(settings: Settings) -> Iterator[_Found]:
-    from resources.database import HEAD, Database
+    from resources.catalog import Catalog
+    from resources.database import HEAD
 
-    if Database(settings.catalog, settings.patience).revision() != HEAD:
+    if Catalog.revision(settings.catalog, settings.patience) != HEAD:
         yield "warn", "not looked at: there is no catalog of this version to compare the lake with"
         return
     store = Store.open(settings)

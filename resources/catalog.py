@@ -360,15 +360,6 @@ class Catalog:
         query = sa.select(THINGS.c.manifest).join_from(each, THINGS, THINGS.c.id == newest)
         return self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
-    def present(self, ids: Iterable[str]) -> set[str]:
-        """Return those of `ids` that are in the catalog."""
-        wanted = list(ids)
-
-        def work(connection: sa.Connection) -> set[str]:
-            return {row.id for row in _rows_of(connection, (THINGS.c.id,), THINGS.c.id, wanted)}
-
-        return self._database.read(work)
-
     def used(self, paths: Sequence[str]) -> set[str]:
         """Return those of `paths` that are components of some Thing."""
 

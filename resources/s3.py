@@ -9,6 +9,7 @@ The rules are in docs/decisions/014-s3-consistency.md.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,8 +95,9 @@ class Bucket(Lake):
         parts = urlsplit(uri)
         self.bucket, self._prefix = parts.netloc, parts.path.strip("/")
         if not self.bucket or parts.query or parts.fragment or "@" in self.bucket:
+            shown = re.sub("//[^/@]*@", "//***@", uri)
             raise LakeError(
-                f"{uri!r} is no place on S3: write s3://bucket/prefix; the endpoint goes into MLASSETS_S3_ENDPOINT "
+                f"{shown!r} is no place on S3: write s3://bucket/prefix; the endpoint goes into MLASSETS_S3_ENDPOINT "
                 "or AWS_ENDPOINT_URL, keys and region into the AWS variables or profiles"
             )
         self.patience = patience
@@ -133,6 +135,7 @@ class Bucket(Lake):
         Raises:
             NotInLake: If there is no such object.
             LakeUnreachable: If there was no answer, or a refusal.
+            LakeError: If this machine's disk fails meanwhile.
         """
         from botocore.exceptions import BotoCoreError, ClientError
         from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
@@ -153,8 +156,11 @@ class Bucket(Lake):
                 _REFUSED["NoSuchBucket" if code in _GONE else code] if code in (*_GONE, *_REFUSED) else None
             )
             raise self._unreachable(operation, path, _reason(error), remedy) from error
-        except (BotoCoreError, OSError, *_transfer_errors()) as error:
+        except (BotoCoreError, ConnectionError, TimeoutError, *_transfer_errors()) as error:
             raise self._unreachable(operation, path, str(error), _remedy(error)) from error
+        except OSError as error:
+            # What is left is this machine's disk, where objects stand on their way.
+            raise _unstaged(path, error) from error
 
     def _unreachable(
         self, operation: str, path: str, reason: str, remedy: str | None = None
@@ -508,7 +514,8 @@ def _remedy(error: BaseException) -> str | None:
 
 
 def _unstaged(path: str, error: OSError) -> LakeError:
+    where = error.filename or tempfile.gettempdir()
     return LakeError(
-        f"{path} cannot be staged in {tempfile.gettempdir()} on its way to S3: {error.strerror or error}. "
+        f"{path} cannot be staged in {where} on its way between here and S3: {error.strerror or error}. "
         "Make room there, or set TMPDIR to a folder that has it"
     )

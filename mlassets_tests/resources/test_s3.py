@@ -31,8 +31,9 @@ def proxy(s3_server: S3Server) -> Iterator[FaultyProxy]:
     "uri", ["s3://", "s3:///prefix", "s3://bucket/x?endpoint_override=y", "s3://key:secret@bucket/x"]
 )
 def test_what_is_no_bucket_and_prefix_is_refused_with_what_to_write(uri: str) -> None:
-    with pytest.raises(LakeError, match="write s3://bucket/prefix"):
+    with pytest.raises(LakeError, match="write s3://bucket/prefix") as told:
         Bucket(uri)
+    assert "secret" not in str(told.value)
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "/a b/ü%2F=x"])
@@ -166,6 +167,13 @@ def test_a_staging_disk_without_room_is_named(lake: Bucket, monkeypatch: pytest.
     monkeypatch.setattr("tempfile.tempdir", "/proc")
     with pytest.raises(LakeError, match=r"staged in /proc.*TMPDIR"):
         lake.write_table("t", pa.table({"a": [1]}))
+
+
+def test_a_local_disk_that_fails_is_not_taken_for_a_server_that_is_down(lake: Bucket) -> None:
+    lake.write_bytes("a", b"x" * 1000)
+    with pytest.raises(LakeError, match=r"a cannot be staged .*No space left on device") as told:
+        lake.fetch("a", Path("/dev/full"))
+    assert not isinstance(told.value, LakeUnreachable)
 
 
 def test_a_forked_child_has_connections_of_its_own(lake: Bucket) -> None:
