@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
@@ -173,6 +174,25 @@ def memory_bytes(text: str) -> int:
     return size
 
 
+def duration(text: str) -> timedelta:
+    """Return a duration such as `30min`, `6h` or `35 d`.
+
+    Raises:
+        ValueError: If `text` is not a positive number with one of the units.
+    """
+    units = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+    match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,3})?)\s*(min|h|d)", text.strip())
+    length = float(match[1]) * units[match[2]] if match else timedelta(0)
+    if length <= timedelta(0):
+        raise ValueError(f"{shown(text)} is not a duration; write a number and one of {', '.join(units)}")
+    return length
+
+
+def _duration(text: str) -> str:
+    duration(text)
+    return text.strip()
+
+
 def _memory(text: str) -> str:
     memory_bytes(text)
     return text.strip()
@@ -198,6 +218,7 @@ def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
 Column = Annotated[str, AfterValidator(_named)]
 Columns = Annotated[tuple[Column, ...], AfterValidator(_unique)]
 Memory = Annotated[str, AfterValidator(_memory)]
+Duration = Annotated[str, AfterValidator(_duration)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
