@@ -32,6 +32,7 @@ from resources.verdicts import Limit, Severity, Verdict
 
 TaskName = Literal["binary", "multiclass", "regression"]
 ColumnKind = Literal["numeric", "categorical", "boolean", "datetime", "text"]
+ReworkedStep = Literal["draw_data", "model_ready", "model", "aggregate"]
 
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 SLUG_LENGTH = 63
@@ -85,6 +86,11 @@ _EXAMPLES = {
     "retrain": "retrain: {on: new_data, min_new_rows: 500}",
     "retrain.on": "on: new_data",
     "retrain.min_new_rows": "min_new_rows: 500",
+    "rework": "rework: {send_back_to: model, tries: [next_candidate, wider_search], limit: 2}",
+    "rework.send_back_to": "send_back_to: model",
+    "rework.verdicts": "verdicts: {beats_the_baseline: model}",
+    "rework.tries": "tries: [next_candidate, wider_search]",
+    "rework.limit": "limit: 2",
 }
 
 
@@ -532,6 +538,30 @@ class RetrainSpec(_Section):
         return given
 
 
+class ReworkSpec(_Section):
+    """Where work goes that rules or a verdict do not accept, and what is tried before a person is asked.
+
+    Attributes:
+        send_back_to: Step that a rejection by rules goes back to; None sends nothing back.
+        verdicts: Step that the work goes back to when this claim fails and blocks.
+        tries: What each further attempt at `model` changes, in turn: `next_candidate` leaves out the candidate that was
+            sent back, `wider_search` doubles trials and seconds. Other steps are made again as they are.
+        limit: Further attempts at a step before a person is asked.
+    """
+
+    send_back_to: ReworkedStep | None = None
+    verdicts: Mapping[str, ReworkedStep] = {}
+    tries: tuple[Literal["next_candidate", "wider_search"], ...] = ("next_candidate", "wider_search")
+    limit: Annotated[StrictInt, Field(ge=0, le=100)] = 2
+
+    @field_validator("tries")
+    @classmethod
+    def _something_to_try(cls, tries: tuple[str, ...]) -> tuple[str, ...]:
+        if not tries:
+            raise ValueError("names nothing to try; a further attempt would make the same again")
+        return tries
+
+
 class ProjectSpec(_Section):
     """One project: where its data is, what is predicted, how it is trained, judged and released.
 
@@ -552,6 +582,7 @@ class ProjectSpec(_Section):
         checks: Limits this project moves.
         review: Who decides.
         retrain: When it runs again.
+        rework: Where work goes that is not accepted.
     """
 
     project: str
@@ -570,6 +601,7 @@ class ProjectSpec(_Section):
     checks: ChecksSpec = ChecksSpec()
     review: ReviewSpec = ReviewSpec()
     retrain: RetrainSpec = RetrainSpec()
+    rework: ReworkSpec = ReworkSpec()
 
     # Fields are validated in the order above, and each validator sees the right ones among those before it:
     # so one pass finds contradictions between sections as well as mistakes inside them.
@@ -734,6 +766,25 @@ class ProjectSpec(_Section):
         if wrong:
             raise _WrongError(*wrong)
         return review
+
+    @field_validator("rework")
+    @classmethod
+    def _claims_known(cls, rework: ReworkSpec, info: ValidationInfo) -> ReworkSpec:
+        target: TargetSpec | None = info.data.get("target")
+        if target is None:
+            return rework
+        claims = [entry.claim for entry in CHECKS if target.task in entry.tasks]
+        wrong = [
+            (
+                ("verdicts", claim),
+                f"{shown(claim)} is no check of a {target.task} task; {close_matches(claim, claims)}",
+            )
+            for claim in rework.verdicts
+            if claim not in claims
+        ]
+        if wrong:
+            raise _WrongError(*wrong)
+        return rework
 
     def hash_of(self, *sections: str) -> str:
         """Return a stable hash of the named sections, so that a step can depend on what concerns it only.
