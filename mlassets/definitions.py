@@ -9,7 +9,12 @@ from mlassets.assets.model_ready import model_ready
 from mlassets.assets.publish import publish
 from mlassets.assets.review import review
 from mlassets.assets.sources import sources
-from mlassets.automation.sensors import changed_spec_sensor, new_data_sensor, new_files_sensor
+from mlassets.automation.sensors import (
+    SECONDS_BETWEEN_LOOKS,
+    changed_spec_sensor,
+    new_data_sensor,
+    new_files_sensor,
+)
 from mlassets.checks.again import judge_again
 from mlassets.checks.aggregate import aggregate_checks
 from mlassets.checks.draw_data import draw_data_checks
@@ -26,7 +31,7 @@ new_input_sensor = dg.AutomationConditionSensorDefinition(
     "new_input_sensor",
     target=dg.AssetSelection.all(),
     default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=15,
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
     description="Runs what is downstream of new content: Dagster's declarative automation, on by default.",
 )
 

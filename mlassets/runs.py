@@ -18,6 +18,7 @@ from mlassets.automation.sensors import sync_partitions
 from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
+from mlassets.launching import process_tags
 from mlassets.projects import ProjectSpec, close_matches
 from mlassets.segments import segments_of
 from mlassets.steps import PROJECT_STEPS, SOURCES
@@ -32,6 +33,12 @@ nux: {enabled: false}
 concurrency:
   pools: {default_limit: 1}
   runs: {max_concurrent_runs: %d}  # each trains with one thread and holds its data in memory
+# A run whose process was killed, with all that would have noticed, is found dead and its work done again: at once
+# for what is left of it, but not where a step itself failed.
+run_launcher: {module: mlassets.launching, class: WatchedRunLauncher}
+run_monitoring: {enabled: true, poll_interval_seconds: 20, free_slots_after_run_end_seconds: 60}
+run_retries: {enabled: true, max_retries: 2, retry_on_asset_or_op_failure: false}
+sensors: {use_threads: true, num_workers: 4}  # one that waits for a server does not hold up the others
 """
 
 WORKSPACE_YAML = """\
@@ -249,7 +256,7 @@ class Runner:
         result = job.execute_in_process(
             instance=self._instance,
             run_config={**run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={"mlassets/reason": reason[:200]},
+            tags={"mlassets/reason": reason[:200], **process_tags()},
             raise_on_error=False,
             **selected,
         )

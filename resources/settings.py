@@ -36,6 +36,7 @@ class Settings(BaseSettings):
         reports_url: Address under which reports are served, if they are; else they are linked as files.
         owners: Who answers for all of a deployment's assets, as Dagster writes it; a JSON list in the environment
             (`["team:network-ops"]`).
+        seconds_between_looks: Seconds from one look of a sensor to its next; Dagster's daemon looks every 5 at most.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     patience: float = Field(default=30.0, gt=0)
     reports_url: str | None = None
     owners: tuple[str, ...] = ()
+    seconds_between_looks: int = Field(default=15, ge=1)
 
     @model_validator(mode="after")
     def _derive(self) -> Self:

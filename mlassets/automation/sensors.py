@@ -12,8 +12,9 @@ from mlassets.ingestion.taking import plan_landing
 from mlassets.partitions import PROJECT, SEGMENT, SOURCE, projects, segments, sources
 from mlassets.steps import DRAW_DATA, PROJECT_STEPS, SEGMENT_STEPS, SOURCES
 from resources.errors import MlassetsError
+from resources.settings import Settings
 
-SECONDS_BETWEEN_LOOKS = 15
+SECONDS_BETWEEN_LOOKS = Settings.load().seconds_between_looks
 
 DIMENSIONS: Mapping[str, dg.DynamicPartitionsDefinition] = {
     PROJECT: projects,
