@@ -334,31 +334,16 @@ class Catalog:
 
     def latest_of(self, step: str) -> list[str]:
         """Return the manifest of the newest version of every partition of `step`, retired ones left out."""
-        # From one partition to the next within the index, however many versions each has.
-        of_step = THINGS.c.step == step
-        first = sa.select(sa.func.min(THINGS.c.partition).label("partition")).where(of_step)
-        each = first.cte("each", recursive=True)
-        after = sa.select(sa.func.min(THINGS.c.partition)).where(
-            of_step, THINGS.c.partition > each.c.partition
-        )
-        each = each.union_all(
-            sa.select(after.correlate(each).scalar_subquery()).where(each.c.partition.is_not(None))
-        )
-        version = THINGS.alias()
-        newest = (
-            sa.select(version.c.id)
-            .where(
-                version.c.step == step,
-                version.c.partition == each.c.partition,
-                version.c.retired_at.is_(None),
-            )
-            .order_by(version.c.id.desc())
-            .limit(1)
-            .correlate(each)
-            .scalar_subquery()
-        )
-        query = sa.select(THINGS.c.manifest).join_from(each, THINGS, THINGS.c.id == newest)
+        query = sa.select(THINGS.c.manifest).where(THINGS.c.id.in_(_newest_ids(step)))
         return self._database.read(lambda connection: list(connection.execute(query).scalars()))
+
+    def newest_of(self, step: str) -> list[_Row]:
+        """Return the row of the newest version of every partition of `step`, without its manifest."""
+        columns = [column for column in THINGS.columns if column.name not in ("manifest", "retired_at")]
+        query = sa.select(*columns).where(THINGS.c.id.in_(_newest_ids(step)))
+        return self._database.read(
+            lambda connection: [dict(row._mapping) for row in connection.execute(query)]
+        )
 
     def used(self, paths: Sequence[str]) -> set[str]:
         """Return those of `paths` that are components of some Thing."""
@@ -385,6 +370,38 @@ class Catalog:
 
         return self._database.read(work)
 
+    def verdict_counts(self, thing_ids: Sequence[str]) -> dict[str, int]:
+        """Return how many verdicts there are on each of some Things that have any."""
+        key, counted = VERDICTS.c.thing_id, sa.func.count().label("rows")
+
+        def work(connection: sa.Connection) -> dict[str, int]:
+            found: dict[str, int] = {}
+            for start in range(0, len(thing_ids), _IDS_PER_QUERY):
+                some = thing_ids[start : start + _IDS_PER_QUERY]
+                query = sa.select(key, counted).where(key.in_(some)).group_by(key)
+                found |= {row.thing_id: row.rows for row in connection.execute(query)}
+            return found
+
+        return self._database.read(work)
+
+    def verdict_heads(self, thing_ids: Sequence[str]) -> list[_Row]:
+        """Return all verdict rows on some Things, oldest check run first; `verdict` itself only where it matters.
+
+        That is the first of each check run, and those that failed or crashed.
+        """
+        matters = (VERDICTS.c.position == 0) | VERDICTS.c.status.in_(("failed", "crashed"))
+        columns = (
+            *(VERDICTS.c[name] for name in ("thing_id", "check_run", "claim", "position", "status")),
+            sa.case((matters, VERDICTS.c.verdict)).label("verdict"),
+        )
+        order = (VERDICTS.c.created_at, VERDICTS.c.check_run, VERDICTS.c.position)
+
+        def work(connection: sa.Connection) -> list[_Row]:
+            found = _rows_of(connection, columns, VERDICTS.c.thing_id, thing_ids, order)
+            return [dict(row._mapping) for row in found]
+
+        return self._database.read(work)
+
     def edges(self, ids: Sequence[str], *, downstream: bool) -> list[tuple[str, str]]:
         """Return the edges (Thing, what it is based on) next to `ids`, upstream or downstream of them."""
         here = EDGES.c.based_on if downstream else EDGES.c.thing_id
@@ -395,6 +412,32 @@ class Catalog:
             return [(row.thing_id, row.based_on) for row in found]
 
         return self._database.read(work)
+
+
+def _newest_ids(step: str) -> sa.Select[Any]:
+    """Return a query for the id of the newest version of every partition of `step`, retired ones left out."""
+    # From one partition to the next within the index, however many versions each has.
+    of_step = THINGS.c.step == step
+    first = sa.select(sa.func.min(THINGS.c.partition).label("partition")).where(of_step)
+    each = first.cte("each", recursive=True)
+    after = sa.select(sa.func.min(THINGS.c.partition)).where(of_step, THINGS.c.partition > each.c.partition)
+    each = each.union_all(
+        sa.select(after.correlate(each).scalar_subquery()).where(each.c.partition.is_not(None))
+    )
+    version = THINGS.alias()
+    newest = (
+        sa.select(version.c.id)
+        .where(
+            version.c.step == step,
+            version.c.partition == each.c.partition,
+            version.c.retired_at.is_(None),
+        )
+        .order_by(version.c.id.desc())
+        .limit(1)
+        .correlate(each)
+        .scalar_subquery()
+    )
+    return sa.select(newest).select_from(each)
 
 
 def _thing_id(rows: ThingRows) -> str:
@@ -413,7 +456,7 @@ def _delete(connection: sa.Connection, table: sa.Table, key: Any, wanted: Sequen
 
 def _rows_of(
     connection: sa.Connection,
-    columns: tuple[sa.Column[Any], ...],
+    columns: tuple[sa.ColumnElement[Any], ...],
     key: sa.Column[Any],
     wanted: Sequence[str],
     order: tuple[sa.Column[Any], ...] = (),

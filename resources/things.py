@@ -211,7 +211,8 @@ class Draft:
         parameters: What was chosen; JSON values of any depth, numpy scalars too. Nulls are kept.
         metrics: What was measured; numbers, NaN and infinities too.
         labels: Short words to find the Thing by.
-        artifacts: Other files by name, as bytes or as paths on this machine's disk.
+        artifacts: Other files by name: as bytes, as paths on this machine's disk, or as components that are in the
+            lake already.
         based_on: Ids of the Things that this one was made from; those read under `Store.recording` are added.
         code_version: Version of the code that made it.
         spec_hash: Hash of the project spec that it was made under.
@@ -223,7 +224,7 @@ class Draft:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, Any] = field(default_factory=dict)
-    artifacts: Mapping[str, bytes | Path] = field(default_factory=dict)
+    artifacts: Mapping[str, bytes | Path | Component] = field(default_factory=dict)
     based_on: Iterable[str] = ()
     code_version: str | None = None
     spec_hash: str | None = None
@@ -720,11 +721,13 @@ class Store:
         kind: Literal["dataset", "artifact"],
         name: str,
         path: str,
-        content: bytes | Path,
+        content: bytes | Path | Component,
         before: Mapping[tuple[str, str], Component],
         rows: int | None = None,
     ) -> Component:
-        """Write one file, unless the previous version has the same bytes under the same name."""
+        """Write one file, unless it is in the lake already, as the previous version's of the same name may be."""
+        if isinstance(content, Component):
+            return content
         old = before.get((kind, name))
         if isinstance(content, Path):
             if (
@@ -911,6 +914,10 @@ class Store:
             )
         return [newest[claim] for claim in sorted(newest)]
 
+    def blocking(self, thing_id: str) -> tuple[Verdict, ...]:
+        """Return the verdicts on a Thing that stop what is downstream."""
+        return tuple(verdict for verdict in self.verdicts(thing_id) if verdict.blocks)
+
     def report_path(self, thing_id: str) -> str | None:
         """Return where the newest report on a Thing is, an absolute path or a URI; None if there is none."""
         reports = [row["report"] for row in self.catalog.verdicts([thing_id]) if row["report"]]
@@ -950,6 +957,51 @@ class Store:
         reached("mark written")
         self.catalog.retire({thing.id: json.loads(self.lake.read_bytes(path))["retired_at"]})
         return self.get(thing.id)
+
+    def claim(self, thing_id: str, name: str, record: bytes) -> bytes:
+        """Put `record` beside a Thing's manifest under `name`, unless there is one: whoever is first has it for ever.
+
+        Any number of processes may claim at once; each learns from what is returned whether it was first. The Thing
+        itself does not change.
+
+        Args:
+            thing_id: The Thing.
+            name: What is claimed: letters, digits, hyphens (`decided`).
+            record: What everybody who comes later is to know.
+
+        Returns:
+            The bytes of whoever was first: `record`, or another's.
+
+        Raises:
+            UnknownThing: If there is no such Thing.
+            BadDraft: If `name` is no such name.
+            LakeError: If the lake does not answer.
+        """
+        path = self._claim_path(thing_id, name)
+        if not self.lake.exists(path):
+            # Whoever was a moment faster has claimed it.
+            with suppress(NameTaken):
+                self.lake.put_bytes(path, record)
+        reached("claimed")
+        return self.lake.read_bytes(path)
+
+    def claimed(self, thing_id: str, name: str) -> bytes | None:
+        """Return what was put beside a Thing by `claim`; None if nobody has claimed it.
+
+        Raises:
+            UnknownThing: If there is no such Thing.
+            BadDraft: If `name` is no name of a claim.
+            LakeError: If the lake does not answer.
+        """
+        try:
+            return self.lake.read_bytes(self._claim_path(thing_id, name))
+        except NotInLake:
+            return None
+
+    def _claim_path(self, thing_id: str, name: str) -> str:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or f"{name}.json" in (MANIFEST, RETIRED):
+            raise BadDraft(f"{name!r} cannot be claimed; use lower-case letters, digits and single hyphens")
+        return f"{self.get(thing_id).folder}/{name}.json"
 
     def sync(self, progress: "Progress | None" = None) -> SyncReport:
         """Give rows to all committed Things, verdicts and marks of retirement that have none.

@@ -6,6 +6,7 @@ from mlassets.conditions import ON_NEW_SEGMENTS
 from mlassets.home import Home
 from mlassets.modelling.aggregation import pool_predictions
 from mlassets.partitions import projects, segments_of_project
+from mlassets.rework import next_attempt
 from mlassets.segments import segments_of
 from mlassets.steps import AGGREGATE, CODE_VERSIONS, step_hash
 from resources.io_managers import Upstream
@@ -34,7 +35,8 @@ def aggregate(context: dg.AssetExecutionContext, model: Upstream, home: Home) ->
     Only the segments that the project has today take part. Missing ones are named in `coverage`, and judged
     by the check `segments_are_covered`.
     """
-    spec = home.project(context.partition_key)
+    spec, key = home.project(context.partition_key), context.partition_key
+    attempt = next_attempt(spec, home.store, AGGREGATE, Partition.parse(key))
     wanted = {name: Partition.segment(spec.project, name).key for name in segments_of(spec, home.store) or []}
     models = {name: model[key] for name, key in wanted.items() if key in model}
     pooled = pool_predictions(
@@ -52,9 +54,11 @@ def aggregate(context: dg.AssetExecutionContext, model: Upstream, home: Home) ->
         | {
             "coverage": {"expected": sorted(wanted), "present": sorted(models)},
             "models": {name: thing.id for name, thing in models.items()},
+            **attempt.as_parameters(),
         },
         metrics=pooled.metrics,
         artifacts=pooled.artifacts,
+        based_on=attempt.based_on,
         code_version=CODE_VERSIONS[AGGREGATE],
         spec_hash=step_hash(spec, AGGREGATE),
     )

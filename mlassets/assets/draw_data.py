@@ -4,6 +4,7 @@ import dagster as dg
 
 from mlassets.home import Home
 from mlassets.partitions import segments
+from mlassets.rework import next_attempt
 from mlassets.steps import CODE_VERSIONS, DRAW_DATA, SOURCES, draw_reads, step_hash
 from resources.query import run_draw
 from resources.things import Draft, Partition
@@ -25,13 +26,15 @@ def draw_data(context: dg.AssetExecutionContext, home: Home) -> Draft:
     Their order depends on their values alone.
     """
     spec = home.project(context.partition_key)
-    segment = Partition.parse(context.partition_key)["segment"]
+    partition = Partition.parse(context.partition_key)
+    attempt = next_attempt(spec, home.store, DRAW_DATA, partition)
+    values = {} if spec.segments.is_whole else {"segment": partition["segment"]}
     with home.store.recording() as read:
         tables = {name: home.store.require(SOURCES, Partition.source(name)) for name in draw_reads(spec)}
         drawn = run_draw(
             spec.draw.sql,
             {name: source.scan() for name, source in tables.items()},
-            {} if spec.segments.is_whole else {"segment": segment},
+            values,
             memory=spec.draw.memory,
             seconds=spec.draw.seconds,
         )
@@ -39,11 +42,12 @@ def draw_data(context: dg.AssetExecutionContext, home: Home) -> Draft:
         dataset=drawn,
         parameters={
             "sql": spec.draw.sql,
-            "values": {"segment": segment},
+            "values": {"segment": partition["segment"]},
             "sources": {name: source.id for name, source in tables.items()},
+            **attempt.as_parameters(),
         },
         metrics={"rows": drawn.num_rows, "columns": drawn.num_columns, "bytes": drawn.nbytes},
-        based_on=read,
+        based_on=[*read, *attempt.based_on],
         code_version=CODE_VERSIONS[DRAW_DATA],
         spec_hash=step_hash(spec, DRAW_DATA),
     )

@@ -8,6 +8,7 @@ from mlassets.home import Home
 from mlassets.modelling.training import train
 from mlassets.partitions import segments
 from mlassets.releasing.release import champion_model
+from mlassets.rework import next_attempt
 from mlassets.steps import CODE_VERSIONS, MODEL, step_hash
 from resources.limits import limited
 from resources.things import Draft, Partition
@@ -30,7 +31,8 @@ def model(context: dg.AssetExecutionContext, model_ready: pa.Table, home: Home) 
     model is compared there, on the same rows, with a trivial baseline and with the project's champion.
     """
     spec, key = home.project(context.partition_key), context.partition_key
-    limits = spec.model.limits
+    limits, tune = spec.model.limits, spec.model.tune
+    attempt = next_attempt(spec, home.store, MODEL, Partition.parse(key))
     with (
         home.store.recording() as read,
         limited(seconds=limits.seconds, memory=limits.memory, what=f"{key} {MODEL}"),
@@ -38,10 +40,10 @@ def model(context: dg.AssetExecutionContext, model_ready: pa.Table, home: Home) 
         trained = train(
             model_ready,
             task=spec.target.task,
-            candidates=spec.model.candidates,
+            candidates=[name for name in spec.model.candidates if name not in attempt.left_out],
             metric=spec.model.metric,
-            trials=spec.model.tune.trials,
-            seconds=spec.model.tune.seconds,
+            trials=tune.trials * attempt.search,
+            seconds=tune.seconds * attempt.search,
             seed=spec.seed,
             segment=key,
             champion=champion_model(home.store, Partition.parse(key)),
@@ -49,10 +51,10 @@ def model(context: dg.AssetExecutionContext, model_ready: pa.Table, home: Home) 
         )
     return Draft(
         dataset=trained.predictions,
-        parameters=trained.parameters | {"notes": trained.notes},
+        parameters=trained.parameters | {"notes": trained.notes} | attempt.as_parameters(),
         metrics=trained.metrics,
         artifacts=trained.artifacts,
-        based_on=read,
+        based_on=[*read, *attempt.based_on],
         code_version=CODE_VERSIONS[MODEL],
         spec_hash=step_hash(spec, MODEL),
     )

@@ -7,8 +7,9 @@ from mlassets.conditions import ON_NEW_INPUT
 from mlassets.home import Home
 from mlassets.modelling.features import make_model_ready
 from mlassets.partitions import segments
+from mlassets.rework import next_attempt
 from mlassets.steps import CODE_VERSIONS, MODEL_READY, step_hash
-from resources.things import Draft
+from resources.things import Draft, Partition
 
 
 @dg.asset(
@@ -26,7 +27,8 @@ def model_ready(context: dg.AssetExecutionContext, draw_data: pa.Table, home: Ho
 
     Row-wise transformations only: whatever has to be fitted is fitted later, on the training split.
     """
-    spec = home.project(context.partition_key)
+    spec, key = home.project(context.partition_key), context.partition_key
+    attempt = next_attempt(spec, home.store, MODEL_READY, Partition.parse(key))
     ready = make_model_ready(
         draw_data,
         target=spec.target.column,
@@ -43,8 +45,9 @@ def model_ready(context: dg.AssetExecutionContext, draw_data: pa.Table, home: Ho
     )
     return Draft(
         dataset=ready.table,
-        parameters=ready.parameters,
+        parameters=ready.parameters | attempt.as_parameters(),
         metrics=ready.metrics,
+        based_on=attempt.based_on,
         code_version=CODE_VERSIONS[MODEL_READY],
         spec_hash=step_hash(spec, MODEL_READY),
     )
