@@ -5,22 +5,28 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo, available_timezones
 
 from blake3 import blake3
+from cronsim import CronSim, CronSimError
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     StrictInt,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -86,6 +92,14 @@ _EXAMPLES = {
     "retrain": "retrain: {on: new_data, min_new_rows: 500}",
     "retrain.on": "on: new_data",
     "retrain.min_new_rows": "min_new_rows: 500",
+    "retrain.min_new_share": "min_new_share: 0.05",
+    "retrain.cron": 'retrain: {on: cron, cron: "0 6 * * 1", timezone: Europe/Berlin}',
+    "retrain.timezone": "timezone: Europe/Berlin",
+    "retrain.above": "retrain: {on: drift, above: 0.2}",
+    "retrain.any": 'retrain: {any: [{on: drift, above: 0.2}, {on: cron, cron: "0 6 * * 1"}]}',
+    "retrain.all": 'retrain: {all: [{on: new_data, min_new_rows: 500}, {on: cron, cron: "0 6 * * 1"}]}',
+    "retrain.cool_down": "cool_down: 6h",
+    "retrain.most_per_day": "most_per_day: 4",
     "rework": "rework: {send_back_to: model, tries: [next_candidate, wider_search], limit: 2}",
     "rework.send_back_to": "send_back_to: model",
     "rework.verdicts": "verdicts: {beats_the_baseline: model}",
@@ -519,23 +533,189 @@ class ReviewSpec(_Section):
         return self
 
 
-class RetrainSpec(_Section):
-    """When a project runs again by itself.
+class NewDataRule(_Section):
+    """Holds when what a segment's draw reads has changed, and enough rows have come with that.
 
     Attributes:
-        on: `new_data`: when a source that its draw reads has changed.
-        min_new_rows: Rows that must have landed since the last draw before it runs again.
+        on: What the rule is about.
+        min_new_rows: Rows that must have landed since the segment was last made.
+        min_new_share: The same as a share of the rows that were there then.
     """
 
     on: Literal["new_data"] = "new_data"
     min_new_rows: Annotated[StrictInt, Field(ge=0)] = 0
+    min_new_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
 
-    @field_validator("on", mode="before")
+
+class CronRule(_Section):
+    """Holds when a scheduled time has passed since new data came.
+
+    Attributes:
+        on: What the rule is about.
+        cron: Minute, hour, day of the month, month and day of the week.
+        timezone: Time zone in which that is meant, by its IANA name.
+    """
+
+    on: Literal["cron"] = "cron"
+    cron: str
+    timezone: str = "UTC"
+
+    @field_validator("cron")
     @classmethod
-    def _only_new_data(cls, given: Any) -> Any:
-        if given in ("drift", "cron"):
-            raise ValueError(f"this version knows `new_data` only; `{given}` is planned for a later one")
+    def _asks_some_day(cls, cron: str) -> str:
+        fields = "five fields: minute hour day-of-month month day-of-week"
+        if len(cron) > 200 or len(cron.split()) != 5:
+            raise ValueError(f"{shown(cron)} is no cron expression; write {fields}")
+        try:
+            # A fixed day, so that a spec is right or wrong whenever it is read; cronsim looks 50 years ahead.
+            next(CronSim(cron, datetime(2000, 1, 1)))  # noqa: DTZ001
+        except CronSimError as error:
+            raise ValueError(f"{shown(cron)} is no cron expression ({error}); write {fields}") from None
+        except StopIteration:
+            raise ValueError(f"{shown(cron)} names a time that never comes") from None
+        return " ".join(cron.split())
+
+    @field_validator("timezone")
+    @classmethod
+    def _on_the_map(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError, OSError):  # OSError: the name of a folder of zones, such as `Europe`
+            hint = close_matches(timezone, sorted(available_timezones()))
+            raise ValueError(f"{shown(timezone)} is no time zone; {hint}") from None
+        return timezone
+
+
+class DriftRule(_Section):
+    """Holds when the newest draw has drifted from the one that the champion was trained on.
+
+    Attributes:
+        on: What the rule is about.
+        above: Effect size that must be exceeded, from 0 to 1: `champion_drift` of the draw's verdict.
+    """
+
+    on: Literal["drift"] = "drift"
+    above: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.2
+
+
+class AnyRule(_Section):
+    """Holds when one of its rules does."""
+
+    any: "tuple[RetrainRule, ...]"
+
+
+class AllRule(_Section):
+    """Holds when each of its rules does."""
+
+    all: "tuple[RetrainRule, ...]"
+
+
+_RULES: Mapping[str, type[_Section]] = {
+    "new_data": NewDataRule,
+    "cron": CronRule,
+    "drift": DriftRule,
+    "any": AnyRule,
+    "all": AllRule,
+}
+# In the place of a mistake pydantic names the rule that it read a mapping as; the file knows no such level.
+_RULE_TAGS = {kind: f"[{kind} rule]" for kind in _RULES}
+_ABOUT_THE_WHOLE = ("cool_down", "most_per_day")
+
+
+def _rule_kind(given: Any) -> str:
+    """Return which of `_RULES` a mapping is: `new_data` unless it says otherwise."""
+    if isinstance(given, _Section):
+        return next(kind for kind, rule in _RULES.items() if type(given) is rule)
+    return next((word for word in ("any", "all") if word in given), given.get("on", "new_data"))
+
+
+def _one_rule(given: Any) -> Any:
+    """Refuse what is not one rule with the fields of its kind."""
+    if isinstance(given, _Section):
         return given
+    if not isinstance(given, Mapping):
+        raise _WrongError(((), f"{shown(given)} is no rule: a mapping with `on`, `any` or `all`"))
+    ways = [f"`{word}`" for word in ("on", "any", "all") if word in given]
+    if len(ways) > 1:
+        raise _WrongError(((), f"gives {' and '.join(ways)}; a rule has one of them"))
+    kind = _rule_kind(given)
+    if kind not in ("new_data", "cron", "drift", "any", "all"):
+        raise _WrongError((("on",), f"{shown(kind)} is none of new_data, cron or drift"))
+    this = f"`{kind}`" if kind in ("any", "all") else f"`on: {kind}`"
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    fields = _RULES[kind].model_fields
+    for name in given:
+        owner = next((other for other, rule in _RULES.items() if name in rule.model_fields), None)
+        if name in fields:
+            continue
+        if name in _ABOUT_THE_WHOLE:
+            wrong = "is about the whole of `retrain`, not one of its rules; write it directly below `retrain`"
+        elif owner:
+            wrong = f"belongs to `on: {owner}`, and this rule is {this}; `any` and `all` combine rules"
+        else:
+            wrong = f"{shown(name)} is no field here; {close_matches(name, [*fields, *_ABOUT_THE_WHOLE])}"
+        found.append(((name,), wrong))
+    if kind in ("any", "all"):
+        parts = given[kind]
+        if not isinstance(parts, list | tuple):
+            found.append(((kind,), f"{shown(parts)} is not a list of rules"))
+        elif not parts:
+            never = "would never hold" if kind == "any" else "would always hold"
+            found.append(((kind,), f"lists no rule, and so {never}"))
+    if found:
+        raise _WrongError(*found)
+    return given
+
+
+RetrainRule = Annotated[
+    Annotated[NewDataRule, Tag(_RULE_TAGS["new_data"])]
+    | Annotated[CronRule, Tag(_RULE_TAGS["cron"])]
+    | Annotated[DriftRule, Tag(_RULE_TAGS["drift"])]
+    | Annotated[AnyRule, Tag(_RULE_TAGS["any"])]
+    | Annotated[AllRule, Tag(_RULE_TAGS["all"])],
+    Discriminator(lambda given: _RULE_TAGS[_rule_kind(given)]),
+    BeforeValidator(_one_rule),
+]
+"""One rule of `retrain`, or several combined."""
+
+AnyRule.model_rebuild()
+AllRule.model_rebuild()
+
+
+class RetrainSpec(_Section):
+    """When a project runs again by itself.
+
+    In a file the rule stands directly below `retrain`, beside what limits it: `{on: cron, cron: ..., cool_down: 6h}`.
+
+    Attributes:
+        rule: What must hold.
+        cool_down: Time that must have passed since a segment was last made.
+        most_per_day: How often a segment may be made within any 24 hours.
+    """
+
+    rule: RetrainRule = NewDataRule()
+    cool_down: Duration | None = None
+    most_per_day: Annotated[StrictInt, Field(ge=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rule_beside_its_limits(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            raise _WrongError(((), f"{shown(given)} is no rule: a mapping with `on`, `any` or `all`"))
+        if isinstance(given.get("rule"), _Section):
+            return given
+        limits = {name: given[name] for name in _ABOUT_THE_WHOLE if name in given}
+        return {**limits, "rule": {name: value for name, value in given.items() if name not in limits}}
+
+    @property
+    def min_new_rows(self) -> int:
+        """Of a plain `new_data` rule: the rows that must have landed."""
+        return self.rule.min_new_rows if isinstance(self.rule, NewDataRule) else 0
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = plain(self)
+        return {**values.pop("rule"), **{name: value for name, value in values.items() if value is not None}}
 
 
 class ReworkSpec(_Section):
@@ -1091,7 +1271,10 @@ def _plain(path: Path, document: Any) -> dict[str, Any]:
 
 def _mistakes(error: ValidationError, document: Any) -> Iterable[Mistake]:
     for found in error.errors(include_url=False):
-        where = tuple(part for part in found["loc"] if part != "[key]")
+        levels = {"[key]", *_RULE_TAGS.values()}
+        where = tuple(part for part in found["loc"] if part not in levels)
+        if where[:2] == ("retrain", "rule"):
+            where = ("retrain", *where[2:])
         if where[:2] == ("segments", "values") and isinstance(document["segments"], list):
             where = ("segments", *where[2:])
         cause = found.get("ctx", {}).get("error")
@@ -1140,9 +1323,12 @@ def _mistake(document: Any, where: tuple[str | int, ...], wrong: str) -> Mistake
             break
         node, reached = node[part], reached + 1
     path = [shown(part).strip('"') for part in where]
+    # Rules nest, and their fields have one example wherever they stand.
+    nested = path[:1] == ["retrain"] and f"retrain.{path[-1]}" in _EXAMPLES
+    known = ["retrain", path[-1]] if nested else path
     example = next(
         example
-        for depth in range(len(path), -1, -1)
-        if (example := _EXAMPLES.get(".".join(path[:depth]) if depth else ""))
+        for depth in range(len(known), -1, -1)
+        if (example := _EXAMPLES.get(".".join(known[:depth]) if depth else ""))
     )
     return Mistake(line + 1, ".".join(path), wrong, example)
