@@ -32,9 +32,10 @@ from pydantic import (
 
 from mlassets.modelling.metrics import CANDIDATES, DEFAULT_METRIC, METRICS
 from mlassets.quality.checks import CHECKS
+from mlassets.rules import DEFAULT_RULES, FORMS, parse_limit, parse_rule
 from resources.errors import MlassetsError
 from resources.query import BadDraw, tables_of
-from resources.verdicts import Limit, Severity, Verdict
+from resources.verdicts import Limit, Severity
 
 TaskName = Literal["binary", "multiclass", "regression"]
 ColumnKind = Literal["numeric", "categorical", "boolean", "datetime", "text"]
@@ -46,15 +47,13 @@ SOURCE_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 MAX_SPEC_BYTES = 1_000_000
 MAX_SPEC_VALUES = 50_000
 
-NO_FAILED_ERROR = "no failed verdict of severity ERROR"
-DEFAULT_RULES = (NO_FAILED_ERROR, "beats_the_baseline")
-
 # What a right value looks like, by field; a field that is not here borrows from its parent.
 _EXAMPLES = {
     "": "project: late-flights",
     "project": "project: late-flights",
     "description": "description: Will a departure arrive at least 15 minutes late?",
     "owners": "owners: [team:network-ops, ana@example.org]",
+    "authors": "authors: [ana, ben]",
     "seed": "seed: 7",
     "sources": 'sources: {flights: "landing/flights/*"}',
     "segments": "segments: {column: origin}   or   segments: [EWR, JFK, LGA]",
@@ -89,6 +88,9 @@ _EXAMPLES = {
     "review": 'review: {mode: auto, rules: ["roc_auc >= 0.6", "no failed verdict of severity ERROR"]}',
     "review.mode": "mode: manual",
     "review.rules": 'rules: ["roc_auc >= 0.6", "no failed verdict of severity ERROR"]',
+    "review.reviewers": "reviewers: [ana, ben]",
+    "review.four_eyes": "four_eyes: true",
+    "review.release_as": "release_as: challenger",
     "retrain": "retrain: {on: new_data, min_new_rows: 500}",
     "retrain.on": "on: new_data",
     "retrain.min_new_rows": "min_new_rows: 500",
@@ -237,6 +239,8 @@ def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
 
 Column = Annotated[str, AfterValidator(_named)]
 Columns = Annotated[tuple[Column, ...], AfterValidator(_unique)]
+Person = Annotated[str, AfterValidator(_named)]
+People = Annotated[tuple[Person, ...], AfterValidator(_unique)]
 Memory = Annotated[str, AfterValidator(_memory)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -472,7 +476,7 @@ def _limit(severity: Severity) -> Callable[[Any], Any]:
     def parse(given: Any) -> Any:
         if isinstance(given, Limit):
             return given
-        limit = _parse_limit(given, severity) if isinstance(given, str) else None
+        limit = parse_limit(given, severity) if isinstance(given, str) else None
         if limit is None:
             raise ValueError(
                 f'{shown(given)} is not a limit; write a comparison in quotes, such as ">= 0.60"'
@@ -515,11 +519,17 @@ class ReviewSpec(_Section):
 
     Attributes:
         mode: `manual` waits for a reviewer; `auto` approves when every rule is met.
-        rules: Rules as text; see `rules_met`. A manual review shows them as evidence.
+        rules: Rules as text; see `mlassets.rules`. A manual review shows them as evidence.
+        reviewers: The only people who may decide; empty lets anybody.
+        four_eyes: Whoever decides is neither an author of the spec nor the user who made what is decided on.
+        release_as: What an approval makes of the version: the `champion`, or a `challenger` beside it.
     """
 
     mode: Literal["manual", "auto"] = "manual"
     rules: tuple[str, ...] = DEFAULT_RULES
+    reviewers: People = ()
+    four_eyes: bool = False
+    release_as: Literal["champion", "challenger"] = "champion"
 
     @field_validator("rules")
     @classmethod
@@ -568,7 +578,7 @@ class CronRule(_Section):
             raise ValueError(f"{shown(cron)} is no cron expression; write {fields}")
         try:
             # A fixed day, so that a spec is right or wrong whenever it is read; cronsim looks 50 years ahead.
-            next(CronSim(cron, datetime(2000, 1, 1)))  # noqa: DTZ001
+            next(CronSim(cron, datetime(2000, 1, 1)))
         except CronSimError as error:
             raise ValueError(f"{shown(cron)} is no cron expression ({error}); write {fields}") from None
         except StopIteration:
@@ -749,6 +759,7 @@ class ProjectSpec(_Section):
         project: Name: a slug of at most 63 characters; the first partition dimension.
         description: One sentence for people.
         owners: `team:name` or an e-mail address each, as Dagster shows them.
+        authors: Who made the spec what it is, by the names that they review under.
         seed: Seed of everything random.
         sources: Glob under the home by source name.
         segments: The slices that get their own draw and model.
@@ -768,6 +779,7 @@ class ProjectSpec(_Section):
     project: str
     description: str = ""
     owners: tuple[str, ...] = ()
+    authors: People = ()
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
     sources: Mapping[str, str]
     segments: SegmentsSpec = SegmentsSpec(values=("all",))
@@ -938,6 +950,14 @@ class ProjectSpec(_Section):
         target: TargetSpec | None = info.data.get("target")
         if target is None:
             return review
+        authors: tuple[str, ...] = info.data.get("authors") or ()
+        if review.four_eyes and review.reviewers and set(review.reviewers) <= set(authors):
+            raise _WrongError(
+                (
+                    ("four_eyes",),
+                    "leaves nobody to decide: every one of the reviewers is an author of the spec",
+                )
+            )
         wrong = [
             (("rules", at), text)
             for at, rule in enumerate(review.rules)
@@ -1011,83 +1031,20 @@ def _glob_trouble(glob: str) -> str | None:
     return None
 
 
-_LIMIT = re.compile(r"(<=|>=|==|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?)")
-
-
-def _parse_limit(text: str, severity: Severity) -> Limit | None:
-    match = _LIMIT.fullmatch(text.strip()) if len(text) < 100 else None
-    return Limit(match[1], float(match[2]), severity) if match else None  # type: ignore[arg-type]  # the pattern's own five
-
-
-def _metric_rule(rule: str) -> tuple[str, Limit] | None:
-    """Return the metric name and the limit of a rule such as `roc_auc >= 0.6`."""
-    match = re.fullmatch(r"(\S+?)\s*((?:<=|>=|==|<|>).*)", rule) if len(rule) < 300 else None
-    limit = _parse_limit(match[2], "ERROR") if match else None
-    return (match[1], limit) if match and limit else None
-
-
-def _severity_rule(rule: str) -> Severity | None:
-    match = re.fullmatch(r"no (?:failed )?verdict of severity (ERROR|WARN)", rule)
-    return match[1] if match else None  # type: ignore[return-value]  # the pattern's own two
-
-
-def _rule_trouble(rule: str, task: TaskName) -> str | None:
+def _rule_trouble(text: str, task: TaskName) -> str | None:
     """Return what is wrong with a rule for this task, or None."""
-    if _severity_rule(rule):
-        return None
     claims = [entry.claim for entry in CHECKS if task in entry.tasks]
-    if rule in claims:
-        return None
-    if parsed := _metric_rule(rule):
-        metric = parsed[0]
-        if any(part in METRICS[task] for part in metric.split(".")):
-            return None
-        return f"{shown(metric)} is no metric of a {task} task; {close_matches(metric, METRICS[task])}"
-    return (
-        f"{shown(rule)} is no rule; write a comparison with a metric, `{NO_FAILED_ERROR}`, "
-        f"or the name of a check ({close_matches(rule, claims)})"
-    )
-
-
-def rules_met(
-    rules: Iterable[str], metrics: Mapping[str, float], verdicts: Iterable[Verdict]
-) -> list[tuple[str, bool, float | None]]:
-    """Hold a review's rules against what was measured and judged.
-
-    A rule is a comparison with a metric (`roc_auc >= 0.6`; looked up by that name, else as `test.roc_auc`),
-    the phrase `no failed verdict of severity ERROR` (or WARN, which counts ERROR too), or a claim,
-    met when all its verdicts passed. What was never measured or judged is not met: silence is no approval.
-
-    Args:
-        rules: Rules as a spec holds them.
-        metrics: Metrics of the project as a whole.
-        verdicts: All verdicts on what is up for review.
-
-    Returns:
-        For each rule: its text, whether it is met, and what was observed: the metric, or the number of failed
-        verdicts; None where there was nothing to look at.
-    """
-    judged = list(verdicts)
-    results: list[tuple[str, bool, float | None]] = []
-    for rule in rules:
-        if parsed := _metric_rule(rule):
-            name, limit = parsed
-            value = metrics.get(name, metrics.get(f"test.{name}"))
-            results.append((rule, value is not None and limit.holds(value), value))
-            continue
-        severity = _severity_rule(rule)
-        if severity:
-            looked_at = judged
-            failed = [
-                verdict
-                for verdict in judged
-                if not verdict.passed and verdict.severity in ("ERROR", severity)
-            ]
-        else:
-            looked_at = [verdict for verdict in judged if verdict.claim == rule]
-            failed = [verdict for verdict in looked_at if not verdict.passed]
-        results.append((rule, bool(looked_at) and not failed, float(len(failed)) if looked_at else None))
-    return results
+    rule = parse_rule(text)
+    if rule is None or (rule.form == "claim" and rule.name not in claims):
+        return (
+            f"{shown(text)} is no rule; write one like {', '.join(f'`{form}`' for form in FORMS)}, "
+            f"or the name of a check ({close_matches(text, claims)})"
+        )
+    if rule.metric and rule.metric not in METRICS[task]:
+        return (
+            f"{shown(rule.metric)} is no metric of a {task} task; {close_matches(rule.metric, METRICS[task])}"
+        )
+    return None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 from mlassets.inference import yaml_text
 from mlassets.modelling.metrics import DEFAULT_METRIC, METRICS
 from mlassets.projects import (
-    DEFAULT_RULES,
     SLUG,
     ProjectSpec,
     SpecError,
@@ -16,10 +15,10 @@ from mlassets.projects import (
     load_project,
     load_projects,
     memory_bytes,
-    rules_met,
     slugify,
 )
-from resources.verdicts import Limit, Verdict
+from mlassets.rules import DEFAULT_RULES
+from resources.verdicts import Limit
 
 # The sketch of the design, word for word.
 SKETCH = """
@@ -140,6 +139,9 @@ def test_what_a_spec_leaves_out_has_a_default_that_fits_its_task(tmp_path: Path,
         ("{mode: manual}", "{mode: auto, rules: []}", 16, "review.rules", "approve everything"),
         ("{mode: manual}", '{rules: ["auc >= 0.6"]}', 16, "review.rules.0", "no metric"),
         ("{mode: manual}", '{rules: ["looks good"]}', 16, "review.rules.0", "is no rule"),
+        ("{mode: manual}", '{rules: ["worst segment auc >= 0.5"]}', 16, "review.rules.0", "no metric"),
+        ("{mode: manual}", "{reviewers: [ana, ana]}", 16, "review.reviewers.1", "there twice"),
+        ("{mode: manual}", "{release_as: queen}", 16, "review.release_as", "none of"),
         ("{mode: manual}", "", 16, "review", "without a value"),
         ("new_data,", "drift,", 17, "retrain.on", "this version knows `new_data` only"),
         ("new_data,", "cron,", 17, "retrain.on", "this version knows `new_data` only"),
@@ -283,35 +285,6 @@ def test_one_source_with_two_globs_is_refused_in_both_files(tmp_path: Path) -> N
     assert [error.field for error in loaded.errors] == ["sources.rows", "sources.rows"]
     assert '"landing/lines/*"' in str(loaded.errors[0])
     assert "b.yaml" in str(loaded.errors[0])
-
-
-def verdict(claim: str, status: str = "passed", severity: str = "ERROR") -> Verdict:
-    return Verdict(claim, status, severity, None, None, 10, "", {})  # type: ignore[arg-type]
-
-
-def test_rules_are_held_against_metrics_and_verdicts() -> None:
-    rules = ["roc_auc >= 0.6", "log_loss<0.5", "no failed verdict of severity ERROR", "beats_the_baseline"]
-    verdicts = [verdict("beats_the_baseline"), verdict("keys_are_unique", "failed", "WARN")]
-    met = rules_met(rules, {"roc_auc": 0.7, "test.log_loss": 0.6}, verdicts)
-    assert met == [
-        (rules[0], True, 0.7),
-        (rules[1], False, 0.6),
-        (rules[2], True, 0.0),
-        (rules[3], True, 0.0),
-    ]
-
-
-@pytest.mark.parametrize("status", ["failed", "crashed"])
-def test_a_failed_or_crashed_verdict_breaks_the_rules_on_it(status: str) -> None:
-    verdicts = [verdict("beats_the_baseline", status), verdict("beats_the_baseline")]
-    for rule in ("no failed verdict of severity ERROR", "no verdict of severity WARN", "beats_the_baseline"):
-        assert rules_met([rule], {}, verdicts) == [(rule, False, 1.0)]
-
-
-def test_what_was_never_measured_or_judged_is_not_approved() -> None:
-    rules = ["roc_auc >= 0.6", *DEFAULT_RULES]
-    assert rules_met(rules, {}, []) == [(rule, False, None) for rule in rules]
-    assert rules_met(["roc_auc >= 0"], {"roc_auc": float("nan")}, [])[0][1] is False
 
 
 def test_every_metric_and_check_of_a_task_may_be_limited(tmp_path: Path) -> None:
