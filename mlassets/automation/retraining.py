@@ -7,6 +7,7 @@ often and however late, finds that it has passed until the segment is made again
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
@@ -166,12 +167,13 @@ def _new_data(rule: NewDataRule, facts: Facts) -> Held:
 
 
 def _cron(rule: CronRule, facts: Facts) -> Held:
-    zone = ZoneInfo(rule.timezone)
     # A time that found nothing new is gone: data that lands later waits for the next one.
     waiting_since = max(facts.since, facts.changed_at or facts.since)
-    if facts.changed and (due := _due(rule.cron, zone, waiting_since, facts.now)):
+    due = _scheduled(rule.cron, rule.timezone, facts.now, back=True)
+    if facts.changed and due and due > waiting_since:
         return Held(True, f"the schedule asked at {_clock(due, rule)}", scheduled_at=due)
-    upcoming = _after(rule.cron, zone, max(facts.now, waiting_since if facts.changed else facts.now))
+    # Where the clock was set back, what was made later than now is as good as made now.
+    upcoming = _scheduled(rule.cron, rule.timezone, max(facts.now, waiting_since))
     when = (
         f"the schedule asks next at {_clock(upcoming, rule)}" if upcoming else "the schedule never asks again"
     )
@@ -213,29 +215,41 @@ def _below_cap(most: int, facts: Facts) -> Held:
     )
 
 
-def _due(cron: str, zone: ZoneInfo, since: datetime, now: datetime) -> datetime | None:
-    """Return the newest scheduled time after `since` and not after `now`."""
-    first = _after(cron, zone, since)
-    if first is None or first > now:
-        return None
-    # Backwards from later than any change of the clock could reach, because cronsim does not know which of two equal
-    # hours it starts in.
-    for time in CronSim(cron, (now + _LARGEST_SHIFT).astimezone(zone), reverse=True):
-        if time.astimezone(UTC) <= now:
-            return max(first, time.astimezone(UTC))
-    return first
+@lru_cache(maxsize=256)
+def _scheduled(cron: str, timezone: str, moment: datetime, back: bool = False) -> datetime | None:
+    """Return the first scheduled time after a moment, or, looking back, the newest that is not after it."""
+    zone, found = ZoneInfo(timezone), None
+    starred = any(field.startswith("*") for field in cron.split()[:2])
+    sign = -1 if back else 1
+    # The clock on the wall says some hours twice, so by its order moments are in theirs only to within a shift.
+    for wall in CronSim(cron, _on_the_wall(moment, zone) - sign * _LARGEST_SHIFT, reverse=back):
+        if found and sign * (wall - _on_the_wall(found, zone)) > _LARGEST_SHIFT:
+            break
+        for one in _moments(wall, zone, starred):
+            if (one <= moment) if back else (one > moment):
+                found = one if found is None else max(found, one) if back else min(found, one)
+    return found
 
 
-def _after(cron: str, zone: ZoneInfo, moment: datetime) -> datetime | None:
-    """Return the first scheduled time after a moment.
+def _moments(wall: datetime, zone: ZoneInfo, starred: bool) -> tuple[datetime, ...]:
+    """Return when the clock on the wall says this and a schedule asks: what Debian's cron does when clocks change.
 
-    Compared in UTC: Python compares two times of one zone by what the clock on the wall says, which says some hours
-    twice.
+    A schedule with a star for its minute or hour goes by the clock: never at a time that is left out, twice at one that
+    comes twice. Any other asks once a day all the same: at the change, or at the first of the two.
     """
-    for time in CronSim(cron, moment.astimezone(zone)):
-        if (found := time.astimezone(UTC)) > moment:
-            return found
-    return None
+    first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if _on_the_wall(first, zone) == wall:
+        return (first, second) if starred and first != second else (first,)
+    if starred:
+        return ()
+    while _on_the_wall(first, zone) != wall:
+        wall += timedelta(minutes=1)
+        first = wall.replace(tzinfo=zone).astimezone(UTC)
+    return (first,)
+
+
+def _on_the_wall(moment: datetime, zone: ZoneInfo) -> datetime:
+    return moment.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
 def _clock(moment: datetime, rule: CronRule) -> str:
