@@ -1,9 +1,9 @@
 """When Dagster runs a step by itself: its inputs' content changed, is whole, and nothing blocks it.
 
-Dagster's own `eager()` differs in three ways that matter here. It fires on every materialization, also one
-with the same content; these conditions fire on a changed data version, which is what stops work early. It
-never fires `aggregate` unless the whole cross product of projects and segments exists; these look only at
-what exists. And it does not look at blocking checks.
+Dagster's own `eager()` differs in two ways that matter here. It fires on every materialization, also one
+with the same content; this condition fires on a changed data version, which is what stops work early. And it
+does not look at blocking checks. What is a decision of the project's (to draw, to train, to aggregate) is left to
+the planner: see `mlassets.automation`.
 """
 
 from typing import cast
@@ -12,8 +12,6 @@ import dagster as dg
 
 _AC = dg.AutomationCondition
 _Condition = dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]
-
-_MODELLING_STEPS_BELOW_AGGREGATE = 3
 
 _blocked = _AC.any_deps_match(_AC.any_checks_match(_AC.check_failed(), blocking_only=True)).with_label(
     "blocked by a verdict"
@@ -28,31 +26,14 @@ _input_changed = _AC.any_deps_match(_AC.data_version_changed() | _AC.will_be_req
 )
 
 
-def _work_underway(depth: int) -> _Condition:
-    """Any dependency up to `depth` steps away is running."""
-    condition: _Condition = _AC.in_progress()
-    for _ in range(depth - 1):
-        condition = _AC.in_progress() | _AC.any_deps_match(condition)
-    return _AC.any_deps_match(condition).with_label("work underway upstream")
-
+_work_underway = _AC.any_deps_match(_AC.in_progress()).with_label("work underway upstream")
 
 ON_NEW_INPUT: _Condition = (
     (_AC.newly_missing() | _input_changed).since_last_handled()
     & ~_AC.any_deps_match(_AC.missing() & ~_AC.will_be_requested())
-    & ~_work_underway(1)
+    & ~_work_underway
     & ~_being_judged
     & ~_blocked
     & ~_AC.in_progress()
 ).with_label("on_new_input")
 """Every input exists, at least one has new content, none is blocked or being made."""
-
-ON_NEW_SEGMENTS: _Condition = (
-    (_AC.newly_missing() | _AC.any_deps_match(_AC.data_version_changed())).since_last_handled()
-    & _AC.any_deps_match(~_AC.missing())
-    & ~_AC.any_deps_match(_AC.will_be_requested())
-    & ~_work_underway(_MODELLING_STEPS_BELOW_AGGREGATE)
-    & ~_being_judged
-    & ~_blocked
-    & ~_AC.in_progress()
-).with_label("on_new_segments")
-"""At least one segment has new content, and all work on the project's segments has come to rest."""

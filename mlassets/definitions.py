@@ -12,8 +12,11 @@ from mlassets.assets.sources import sources
 from mlassets.automation.sensors import (
     SECONDS_BETWEEN_LOOKS,
     changed_spec_sensor,
+    left_work_sensor,
     new_data_sensor,
     new_files_sensor,
+    new_models_sensor,
+    sent_back_sensor,
 )
 from mlassets.checks.again import judge_again
 from mlassets.checks.aggregate import aggregate_checks
@@ -58,7 +61,15 @@ def definitions(home: str | None = None) -> dg.Definitions:
             publish_checks,
         ],
         jobs=[judge_again],
-        sensors=[new_files_sensor, new_data_sensor, changed_spec_sensor, new_input_sensor],
+        sensors=[
+            new_files_sensor,
+            new_data_sensor,
+            new_models_sensor,
+            changed_spec_sensor,
+            sent_back_sensor,
+            left_work_sensor,
+            new_input_sensor,
+        ],
         resources={
             "home": Home(home=home),
             "things": ThingIOManager(home=home),

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
         s3_endpoint: Address of an S3 server other than Amazon's (`http://minio:9000`); by default as the AWS variables
             say. Keys come from the standard AWS chain alone.
         patience: Seconds for which a server that does not answer (S3, PostgreSQL) is asked again before a step fails.
+        runs_per_look: Runs that a sensor may ask for at one look; none while so many wait in Dagster's queue.
         reports_url: Address under which reports are served, if they are; else they are linked as files.
         owners: Who answers for all of a deployment's assets, as Dagster writes it; a JSON list in the environment
             (`["team:network-ops"]`).
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     consumption: Path = Path()
     s3_endpoint: str | None = None
     patience: float = Field(default=30.0, gt=0)
+    runs_per_look: int = Field(default=25, gt=0)
     reports_url: str | None = None
     owners: tuple[str, ...] = ()
     seconds_between_looks: int = Field(default=15, ge=1)

@@ -8,7 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -85,14 +85,14 @@ class Snapshot:
             self._older[thing_id] = self._store.get(thing_id)
         return self._older[thing_id]
 
-    def made_since(self, step: str, partition: Partition, time: datetime, most: int) -> list[datetime]:
-        """Return when versions of a step and partition were made after a time, newest first, `most` of them."""
-        versions = self._store.history(step, partition, limit=most)
-        return [one.created_at for one in versions if one.created_at > time]
+    def made_since(self, step: str, partition: Partition, time: datetime) -> list[datetime]:
+        """Return when versions of a step and partition were made after a time, oldest first."""
+        after = time.astimezone(UTC).isoformat(timespec="microseconds")
+        return [datetime.fromisoformat(at) for at in self._store.catalog.times(step, partition.key, after)]
 
-    def observed(self, thing_id: str, claim: str) -> float | None:
-        """Return what the newest verdict of a claim has measured on a Thing; None if it has measured nothing."""
-        return next((one.observed for one in self._store.verdicts(thing_id) if one.claim == claim), None)
+    def verdicts(self, thing_id: str) -> list[Verdict]:
+        """Return the newest verdict of every claim on a Thing, as the store has them now."""
+        return self._store.verdicts(thing_id)
 
     def judged(self, thing_id: str) -> Judged | None:
         """Return what the verdicts on a newest version come to; None if it was never judged."""
@@ -105,7 +105,9 @@ class Snapshot:
 
     def _read_verdicts(self, before: Mapping[str, Judged]) -> dict[str, Judged]:
         counts = self._store.catalog.verdict_counts(list(self._known))
-        same = {one: before[one] for one, rows in counts.items() if one in before and before[one].rows == rows}
+        same = {
+            one: before[one] for one, rows in counts.items() if one in before and before[one].rows == rows
+        }
         changed = [one for one in counts if one not in same]
         newest: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
         first: dict[tuple[str, str], str] = {}

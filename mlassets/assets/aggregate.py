@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-from mlassets.conditions import ON_NEW_SEGMENTS
 from mlassets.home import Home
 from mlassets.modelling.aggregation import pool_predictions
 from mlassets.partitions import projects, segments_of_project
@@ -23,7 +22,6 @@ from resources.things import Draft, Partition
             partition_mapping=segments_of_project, metadata={"allow_missing_partitions": True}
         )
     },
-    automation_condition=ON_NEW_SEGMENTS,
     code_version=CODE_VERSIONS[AGGREGATE],
     kinds={"pyarrow"},
     group_name="steps",

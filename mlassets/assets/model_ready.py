@@ -3,7 +3,6 @@
 import dagster as dg
 import pyarrow as pa
 
-from mlassets.conditions import ON_NEW_INPUT
 from mlassets.home import Home
 from mlassets.modelling.features import make_model_ready
 from mlassets.partitions import segments
@@ -16,7 +15,6 @@ from resources.things import Draft, Partition
     name=MODEL_READY,
     partitions_def=segments,
     io_manager_key="things",
-    automation_condition=ON_NEW_INPUT,
     code_version=CODE_VERSIONS[MODEL_READY],
     kinds={"pyarrow"},
     group_name="steps",

@@ -11,6 +11,7 @@ from mlassets.partitions import PROJECT, SEGMENT, SOURCE
 from mlassets.projects import LoadedProjects
 from mlassets.segments import segments_of
 from resources.errors import MlassetsError
+from resources.snapshot import Snapshot
 from resources.things import Partition, Store
 
 
@@ -31,7 +32,7 @@ class PartitionChanges:
 
 
 def plan_partitions(
-    loaded: LoadedProjects, store: Store, present: Mapping[str, set[str]]
+    loaded: LoadedProjects, seen: Store | Snapshot, present: Mapping[str, set[str]]
 ) -> PartitionChanges:
     """Compare the keys that the specs name with those that are there.
 
@@ -39,14 +40,14 @@ def plan_partitions(
 
     Args:
         loaded: The specs.
-        store: The store, which knows the segments that the data names.
+        seen: The store, or a look at it, which knows the segments that the data names.
         present: The keys that Dagster has, by dimension.
     """
     wanted: dict[str, set[str]] = {PROJECT: set(loaded.specs), SEGMENT: set(), SOURCE: set(loaded.sources)}
     all_known = not loaded.errors
     for spec in loaded.specs.values():
         try:
-            names = segments_of(spec, store)
+            names = segments_of(spec, seen)
             wanted[SEGMENT] |= {segment_key(name) for name in names or ()}
         except MlassetsError:
             names = None

@@ -6,12 +6,15 @@ no cursor to lose, and asking twice changes nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from blake3 import blake3
 
+from mlassets.automation.retraining import DAY, Facts, Held, drift_of, held, uses_drift
 from mlassets.projects import ProjectSpec
+from mlassets.rework import attempt_of, sent_back
 from mlassets.segments import segments_of
 from mlassets.steps import (
     AGGREGATE,
@@ -25,14 +28,19 @@ from mlassets.steps import (
     REVIEW,
     SEGMENT_STEPS,
     SOURCES,
+    STEPS,
     draw_reads,
     step_hash,
 )
+from resources.snapshot import Snapshot, snapshot_of
 from resources.things import Partition, Store, Thing
 
 State = Literal["due", "current", "waiting", "blocked"]
-Cause = Literal["missing", "input", "spec", "code", "segments", "checks", "limits", ""]
+Cause = Literal["missing", "input", "spec", "code", "segments", "checks", "limits", "rework", ""]
 
+
+# What was made under another spec, by other code, under other limits, or was sent back.
+_NOT_TO_BE_RELEASED: tuple[Cause, ...] = ("spec", "code", "limits", "rework")
 
 JUDGED_AGAIN: tuple[Cause, ...] = ("checks", "limits")
 """Causes that ask for nothing but new verdicts on what is there."""
@@ -49,9 +57,10 @@ class Decision:
             yet; `blocked`: a verdict stops it.
         reason: Why, for a person.
         cause: What kind of change makes it due: nothing was made yet, an input has new content, the spec, the
-            code version or the project's segments changed, its checks never ended (`checks`), or the spec moved their
-            limits (`limits`); empty if it is not due.
+            code version or the project's segments changed, its checks never ended (`checks`), the spec moved their
+            limits (`limits`), or it was sent back (`rework`); empty if it is not due.
         identity: Equal for equal work: run keys are made from it, so that no work is asked for twice.
+        rule: What the project's `retrain` says, where it was asked.
     """
 
     step: str
@@ -60,17 +69,27 @@ class Decision:
     reason: str
     cause: Cause = ""
     identity: str = ""
+    rule: Held | None = None
 
 
-def decide(specs: Mapping[str, ProjectSpec], store: Store) -> Iterator[Decision]:
+def look_at(store: Store) -> Snapshot:
+    """Return all that decisions are made on, as it is now; it serves the decisions on any number of projects."""
+    return snapshot_of(store, (SOURCES, *STEPS))
+
+
+def decide(
+    specs: Mapping[str, ProjectSpec], seen: Store | Snapshot, now: datetime | None = None
+) -> Iterator[Decision]:
     """Decide on every step of every partition of the given projects, upstream first.
 
     Args:
         specs: Specs by project.
-        store: The store.
+        seen: The store, or a look at it.
+        now: The time, for rules that go by it; by default that of the clock.
     """
+    seen = look_at(seen) if isinstance(seen, Store) else seen
     for spec in specs.values():
-        names = segments_of(spec, store)
+        names = segments_of(spec, seen)
         if names is None:
             yield Decision(
                 DRAW_DATA,
@@ -79,7 +98,7 @@ def decide(specs: Mapping[str, ProjectSpec], store: Store) -> Iterator[Decision]
                 f"no data has landed that names its segments ({spec.segments.column})",
             )
             continue
-        planner = _Planner(spec, store)
+        planner = _Planner(spec, seen, now or datetime.now(UTC))
         below: list[Decision] = []
         for name in names:
             below += planner.segment(Partition.segment(spec.project, name))
@@ -94,28 +113,35 @@ def run_together(decision: Decision) -> tuple[str, ...]:
     """
     if decision.cause in JUDGED_AGAIN or (decision.step == DRAW_DATA and decision.cause != "missing"):
         return (decision.step,)
+    if decision.cause == "rework" and decision.step in (DRAW_DATA, MODEL_READY):
+        return (decision.step,)
     steps = SEGMENT_STEPS if decision.step in SEGMENT_STEPS else PROJECT_STEPS
     return steps[steps.index(decision.step) :]
 
 
 class _Planner:
-    def __init__(self, spec: ProjectSpec, store: Store) -> None:
-        self._spec, self._store = spec, store
+    def __init__(self, spec: ProjectSpec, seen: Snapshot, now: datetime) -> None:
+        self._spec, self._seen, self._now = spec, seen, now
+        self._hashes = {step: step_hash(spec, step) for step in STEPS}
+        self._limits = spec.hash_of("checks")
+        self._reads = draw_reads(spec)
+        self._draws_freely = uses_drift(spec.retrain)
 
     def segment(self, partition: Partition) -> Iterator[Decision]:
         draw = self._draw(partition)
         yield draw
         ready = self._step(MODEL_READY, partition, [(DRAW_DATA, partition)], upstream=[draw])
+        if self._draws_freely:
+            ready = self._gated(ready)
         yield ready
         yield self._step(MODEL, partition, [(MODEL_READY, partition)], upstream=[ready])
 
     def project(
         self, partition: Partition, names: list[str], below: Sequence[Decision]
     ) -> Iterator[Decision]:
-        # What was made under another spec or by other code must not be released under this one.
-        outdated = [one for one in below if one.state == "due" and one.cause in ("spec", "code", "limits")]
+        outdated = [one for one in below if one.state == "due" and one.cause in _NOT_TO_BE_RELEASED]
         inputs = [(MODEL, Partition.segment(self._spec.project, name)) for name in names]
-        made = [key for key in inputs if self._store.latest(*key) is not None]
+        made = [key for key in inputs if self._seen.latest(*key) is not None]
         if not made:
             aggregate = Decision(AGGREGATE, partition, "waiting", "no segment has a model yet")
         elif outdated:
@@ -123,7 +149,7 @@ class _Planner:
             aggregate = Decision(AGGREGATE, partition, "waiting", f"waits for {work}: {outdated[0].reason}")
         else:
             aggregate = self._step(AGGREGATE, partition, made)
-            newest = self._store.latest(AGGREGATE, partition)
+            newest = self._seen.latest(AGGREGATE, partition)
             if aggregate.state == "current" and newest is not None:
                 expected = newest.parameters["coverage"]["expected"]
                 if expected != sorted(names):
@@ -134,36 +160,74 @@ class _Planner:
         review = self._step(REVIEW, partition, [(AGGREGATE, partition)], upstream=[aggregate])
         yield review
         publish = self._step(PUBLISH, partition, [(REVIEW, partition)], upstream=[review])
-        decision = self._store.latest(REVIEW, partition)
+        decision = self._seen.latest(REVIEW, partition)
         if publish.state == "due" and decision is not None and decision.parameters["decision"] != "approve":
-            word = "waits for a reviewer" if decision.parameters["decision"] == "wait" else "did not approve"
-            publish = Decision(PUBLISH, partition, "waiting", f"the review {word}")
+            publish = Decision(PUBLISH, partition, "waiting", self._why_not_released(decision, below))
         yield publish
 
+    def _why_not_released(self, review: Thing, below: Sequence[Decision]) -> str:
+        decided = review.parameters
+        if decided["decision"] == "wait":
+            return f"the review waits for a reviewer: {decided.get('comment', '')}".removesuffix(": ")
+        back = decided.get("send_back_to")
+        if not back:
+            return "the review did not approve"
+        if any(one.cause == "rework" for one in below):
+            return f"the review sent the work back to {back}, which is to be made again"
+        return (
+            f"the review sent the work back to {back}; what came back is the same, so a person has to change "
+            "something (the spec, the data) or to decide again"
+        )
+
     def _draw(self, partition: Partition) -> Decision:
-        reads = draw_reads(self._spec)
-        missing = [name for name in reads if self._store.latest(SOURCES, Partition.source(name)) is None]
+        reads = self._reads
+        missing = [name for name in reads if self._seen.latest(SOURCES, Partition.source(name)) is None]
         if missing:
             return Decision(DRAW_DATA, partition, "waiting", f"nothing has landed for {', '.join(missing)}")
         decision = self._step(DRAW_DATA, partition, [(SOURCES, Partition.source(name)) for name in reads])
-        least = self._spec.retrain.min_new_rows
-        newest = self._store.latest(DRAW_DATA, partition)
-        if decision.state == "due" and newest is not None and least and decision.cause == "input":
-            new = self._new_rows(newest, reads)
-            if new < least:
-                return Decision(
-                    DRAW_DATA, partition, "current", f"{new:,} new rows, fewer than min_new_rows {least:,}"
-                )
-        return decision
+        return decision if self._draws_freely else self._gated(decision)
 
-    def _new_rows(self, newest: Thing, reads: list[str]) -> int:
-        before = sum(
-            int(thing.metrics["rows"])
-            for thing in map(self._store.get, newest.based_on)
-            if thing.step == SOURCES
+    def _gated(self, decision: Decision) -> Decision:
+        """Hold new input back until the project's `retrain` lets it through."""
+        if decision.state == "current":
+            rule = self._held(decision.step, decision.partition, changed=False)
+            return replace(decision, rule=rule)
+        if decision.cause != "input":
+            return decision
+        rule = self._held(decision.step, decision.partition, changed=True)
+        if not rule.holds:
+            return Decision(
+                decision.step, decision.partition, "current", f"{decision.reason}, but {rule.text}", rule=rule
+            )
+        # What a schedule asks for is other work each time, so that a failed run does not stand for all later ones.
+        identity = (
+            f"{decision.identity}@{rule.scheduled_at:%Y%m%dT%H%M}" if rule.scheduled_at else decision.identity
         )
-        now = sum(int(self._store.require(SOURCES, Partition.source(name)).metrics["rows"]) for name in reads)
-        return now - before
+        return replace(decision, reason=f"{decision.reason}; {rule.text}", identity=identity, rule=rule)
+
+    def _held(self, step: str, partition: Partition, *, changed: bool) -> Held:
+        newest = self._seen.latest(step, partition)
+        assert newest is not None, "what was never made is not held back"
+        if not changed:
+            return held(self._spec.retrain, Facts(self._now, newest.created_at, changed=False))
+        reads = [(SOURCES, Partition.source(name)) for name in self._reads]
+        reads = reads if step == DRAW_DATA else [(DRAW_DATA, partition)]
+        now = [thing for read in reads if (thing := self._seen.latest(*read)) is not None]
+        before = [thing for thing in map(self._seen.get, newest.based_on) if thing.step == reads[0][0]]
+        later = [time for read in reads for time in self._seen.made_since(*read, newest.created_at)]
+        rows_before = sum(map(_rows, before))
+        return held(
+            self._spec.retrain,
+            Facts(
+                now=self._now,
+                since=newest.created_at,
+                new_rows=sum(map(_rows, now)) - rows_before,
+                rows_before=rows_before,
+                drift=drift_of(self._seen.verdicts(now[0].id)) if step != DRAW_DATA else None,
+                runs=self._seen.made_since(step, partition, self._now - DAY),
+                changed_at=min(later, default=None),
+            ),
+        )
 
     def _step(
         self,
@@ -177,46 +241,62 @@ class _Planner:
             return Decision(step, partition, "waiting", f"waits for {held_up[0].step}")
         read: list[Thing] = []
         for input_step, input_partition in inputs:
-            thing = self._store.latest(input_step, input_partition)
+            thing = self._seen.latest(input_step, input_partition)
             if thing is None:
                 return Decision(step, partition, "waiting", f"{input_partition.key} has no {input_step} yet")
-            verdicts = self._store.verdicts(thing.id)
-            if not verdicts and input_step != SOURCES:
+            judged = self._seen.judged(thing.id)
+            if judged is None and input_step != SOURCES:
                 return Decision(
                     step, partition, "waiting", f"{input_step} of {input_partition.key} is not judged yet"
                 )
-            blocking = [verdict for verdict in verdicts if verdict.blocks]
-            if blocking:
+            if judged is not None and judged.blocking:
+                first = judged.blocking[0]
                 return Decision(
                     step,
                     partition,
                     "blocked",
-                    f"{blocking[0].claim} failed for {input_step} of {input_partition.key}: {blocking[0].message}",
+                    f"{first.claim} failed for {input_step} of {input_partition.key}: {first.message}",
                 )
             read.append(thing)
-        newest = self._store.latest(step, partition)
+        newest = self._seen.latest(step, partition)
         cause, reason = self._why(step, newest, read)
         if cause:
             return self._due(step, partition, cause, reason, read)
-        judged = self._store.verdicts(newest.id) if newest is not None else []
-        if not judged:
+        own = self._seen.judged(newest.id) if newest is not None else None
+        if own is None:
             return self._due(step, partition, "checks", "its checks never ended", read)
-        limits = self._spec.hash_of("checks")
-        if any(verdict.details.get(LIMITS, limits) != limits for verdict in judged):
-            return self._due(step, partition, "limits", "the spec's checks changed", read, also=[limits])
-        return Decision(step, partition, "current", f"{_named(read)} unchanged")
+        if any(mark.get(LIMITS, self._limits) != self._limits for mark in own.marks):
+            return self._due(
+                step, partition, "limits", "the spec's checks changed", read, also=[self._limits]
+            )
+        return self._reworked(step, partition, read)
+
+    def _reworked(self, step: str, partition: Partition, read: list[Thing]) -> Decision:
+        """Decide on a step whose newest version is what its inputs, spec and code make: was it sent back?"""
+        found = sent_back(self._spec, self._seen, step, partition)
+        if found is None:
+            return Decision(step, partition, "current", f"{_named(read)} unchanged")
+        if found.may_try_again(self._spec):
+            return self._due(step, partition, "rework", found.reason, read, also=[found.cause])
+        made = attempt_of(found.thing)
+        return Decision(
+            step,
+            partition,
+            "waiting",
+            f"{found.reason}; {made} attempts were made, the rework limit: a person has to decide",
+        )
 
     def _why(self, step: str, newest: Thing | None, read: list[Thing]) -> tuple[Cause, str]:
         if newest is None:
             return "missing", "never made"
         if newest.code_version != CODE_VERSIONS[step]:
             return "code", f"code version changed from {newest.code_version} to {CODE_VERSIONS[step]}"
-        if newest.spec_hash != step_hash(self._spec, step):
+        if newest.spec_hash != self._hashes[step]:
             return "spec", f"the spec changed in what concerns {step}"
         based_on = set(newest.based_on)
         if all(thing.id in based_on for thing in read):
             return "", ""
-        seen = {_content(thing) for thing in map(self._store.get, newest.based_on)}
+        seen = {_content(thing) for thing in map(self._seen.get, newest.based_on)}
         changed = [thing for thing in read if _content(thing) not in seen]
         return ("input", f"{_named(changed)} has new content") if changed else ("", "")
 
@@ -229,13 +309,13 @@ class _Planner:
         read: Sequence[Thing] = (),
         also: Sequence[str] = (),
     ) -> Decision:
-        newest = self._store.latest(step, partition)
+        newest = self._seen.latest(step, partition)
         parts = [
             step,
             partition.key,
             newest.id if newest else "",
             CODE_VERSIONS[step],
-            step_hash(self._spec, step),
+            self._hashes[step],
             *(thing.id for thing in read),
             *also,
         ]
@@ -245,6 +325,10 @@ class _Planner:
 
 def _content(thing: Thing) -> tuple[str, Partition, str]:
     return thing.step, thing.partition, thing.data_version
+
+
+def _rows(thing: Thing) -> int:
+    return int(thing.metrics["rows"]) if thing.step == SOURCES else (thing.rows or 0)
 
 
 def _named(things: list[Thing]) -> str:

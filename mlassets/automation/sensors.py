@@ -1,20 +1,45 @@
 """What starts work: landed files, new data, and changed specs. Each sensor wraps a plain planner."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import dagster as dg
 
 from mlassets.automation.partition_changes import PartitionChanges, plan_partitions
-from mlassets.automation.planners import Decision, decide, run_together
+from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, look_at, run_together
 from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
 from mlassets.partitions import PROJECT, SEGMENT, SOURCE, projects, segments, sources
-from mlassets.steps import DRAW_DATA, PROJECT_STEPS, SEGMENT_STEPS, SOURCES
+from mlassets.steps import (
+    AGGREGATE,
+    DRAW_DATA,
+    MODEL,
+    MODEL_READY,
+    PROJECT_STEPS,
+    PUBLISH,
+    REVIEW,
+    SEGMENT_STEPS,
+    SOURCES,
+)
 from resources.errors import MlassetsError
 from resources.settings import Settings
 
 SECONDS_BETWEEN_LOOKS = Settings.load().seconds_between_looks
+
+# Dagster gives a look a minute; none of ours shall take more than ten seconds.
+SECONDS_FOR_A_LOOK = 5.0
+LOOKS_BEFORE_LEFT = 4
+KEYS_PER_QUERY = 200
+LEFT_TO_DAGSTER = (MODEL, REVIEW, PUBLISH)
+RUN_KEY = "dagster/run_key"
+UNDERWAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 DIMENSIONS: Mapping[str, dg.DynamicPartitionsDefinition] = {
     PROJECT: projects,
@@ -36,19 +61,18 @@ project_job = dg.define_asset_job("project_steps", dg.AssetSelection.assets(*PRO
 )
 def new_files_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
     """Files landed: ask for their sources, once for the same content."""
-    loaded = home.projects()
-    plan = plan_landing(context.cursor, loaded.sources, home.settings, home.store)
+    loaded, seen = home.projects(), look_at(home.store)
+    plan = plan_landing(context.cursor, loaded.sources, home.settings, seen, seconds=SECONDS_FOR_A_LOOK)
     for note in plan.notes:
         context.log.info(note)
+    requests = [
+        dg.RunRequest(partition_key=name, run_key=f"{SOURCES}|{name}|{identity}")
+        for name, identity in plan.requests.items()
+    ]
     return dg.SensorResult(
-        run_requests=[
-            dg.RunRequest(partition_key=name, run_key=f"{SOURCES}|{name}|{identity}")
-            for name, identity in plan.requests.items()
-        ],
+        run_requests=list(_page(context, requests, home.settings.runs_per_look)),
         cursor=plan.cursor,
-        dynamic_partitions_requests=_requests(
-            plan_partitions(loaded, home.store, _present(context.instance))
-        ),
+        dynamic_partitions_requests=_requests(plan_partitions(loaded, seen, _present(context.instance))),
     )
 
 
@@ -56,17 +80,48 @@ def new_files_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sens
     jobs=[segment_job],
     minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="A source changed: asks for the draws that read it, and for no others.",
+    description="New data: asks for the draws that read it and, where they differ, for training, as `retrain` says.",
 )
 def new_data_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
-    """A source changed: ask for the draws that read it, and for no others."""
+    """New data: ask for the draws that read it, for no others, and for training where a draw has new content.
+
+    The project's `retrain` may hold either back.
+    """
     return _ask_for(
         context,
         home,
-        lambda decision: (
-            decision.step == DRAW_DATA and decision.cause in ("missing", "input", "spec", "code")
-        ),
+        lambda due: [
+            one
+            for one in due
+            if (one.step == DRAW_DATA and one.cause in ("missing", "input", "spec", "code"))
+            or (one.step == MODEL_READY and one.cause in ("missing", "input"))
+        ],
     )
+
+
+@dg.sensor(
+    jobs=[project_job],
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Models are new, and all work on the project's segments has come to rest: asks for the aggregate.",
+)
+def new_models_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
+    """Models are new: ask for the aggregate once all work on the project's segments has come to rest.
+
+    At rest is also a segment whose work has failed: the others do not wait for it for ever.
+    """
+
+    def at_rest(due: list[Decision]) -> list[Decision]:
+        asked = [
+            one for one in due if one.step == AGGREGATE and one.cause in ("missing", "input", "segments")
+        ]
+        ahead = [one.identity for one in due if one.step in SEGMENT_STEPS and one.cause not in JUDGED_AGAIN]
+        if not asked or not ahead:
+            return asked
+        ended = {key for key, underway in _runs_by_key(context.instance, ahead).items() if not underway}
+        return asked if ended.issuperset(ahead) else []
+
+    return _ask_for(context, home, at_rest)
 
 
 @dg.sensor(
@@ -83,36 +138,114 @@ def changed_spec_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.S
     return _ask_for(
         context,
         home,
-        lambda decision: (
-            decision.cause == "limits"
-            or (decision.step != DRAW_DATA and decision.cause in ("spec", "code", "segments"))
-        ),
+        lambda due: [
+            one
+            for one in due
+            if one.cause == "limits" or (one.step != DRAW_DATA and one.cause in ("spec", "code"))
+        ],
     )
 
 
-def _ask_for(context: dg.SensorEvaluationContext, home: Home, wanted) -> dg.SensorResult:  # type: ignore[no-untyped-def]
+@dg.sensor(
+    jobs=[segment_job, project_job],
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="A review or a verdict sent work back: asks for another attempt at the step that it went back to.",
+)
+def sent_back_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
+    """A review or a verdict sent work back: ask for another attempt at the step that it went back to."""
+    return _ask_for(context, home, lambda due: [one for one in due if one.cause == "rework"])
+
+
+@dg.sensor(
+    jobs=[segment_job, project_job, judge_again],
+    minimum_interval_seconds=LOOKS_BEFORE_LEFT * SECONDS_BETWEEN_LOOKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Work was left undone, as after a kill: asks for what has been due since its last look.",
+)
+def left_work_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
+    """Work was left undone: ask for what has been due since the last look, while nothing is underway there.
+
+    Dagster's declarative automation reacts to what happens; what happened while it could not look, as before its first
+    look or when a run was killed between two steps, it does not make good.
+    """
+    before = set(json.loads(context.cursor)) if context.cursor else set()
+    waiting: set[str] = set()
+
+    def left(due: list[Decision]) -> list[Decision]:
+        found = [
+            one
+            for one in due
+            if one.cause == "checks" or (one.step in LEFT_TO_DAGSTER and one.cause in ("missing", "input"))
+        ]
+        waiting.update(one.identity for one in found)
+        return [one for one in found if one.identity in before and not is_underway(one.partition.key)]
+
+    def is_underway(partition: str) -> bool:
+        of_partition = dg.RunsFilter(statuses=UNDERWAY, tags={"dagster/partition": partition})
+        return context.instance.get_runs_count(of_partition) > 0
+
+    result = _ask_for(context, home, left)
+    return result._replace(cursor=json.dumps(sorted(waiting)))
+
+
+def _ask_for(
+    context: dg.SensorEvaluationContext, home: Home, chosen: Callable[[list[Decision]], Iterable[Decision]]
+) -> dg.SensorResult:
     loaded = home.projects()
     for error in loaded.errors:
         context.log.error(str(error))
-    requests = []
-    for spec in loaded.specs.values():
-        # One project's trouble must not hold up the others.
-        try:
-            due = [one for one in decide({spec.project: spec}, home.store) if one.state == "due"]
-        except MlassetsError as error:
-            context.log.error(str(error))
-            continue
-        requests += [_request(decision) for decision in due if wanted(decision)]
+    seen = look_at(home.store)
+
+    def requests() -> Iterator[dg.RunRequest]:
+        for spec in loaded.specs.values():
+            # One project's trouble must not hold up the others.
+            try:
+                due = [one for one in decide({spec.project: spec}, seen) if one.state == "due"]
+            except MlassetsError as error:
+                context.log.error(str(error))
+                continue
+            yield from map(_request, chosen(due))
+
     return dg.SensorResult(
-        run_requests=requests,
-        dynamic_partitions_requests=_requests(
-            plan_partitions(loaded, home.store, _present(context.instance))
-        ),
+        run_requests=list(_page(context, list(requests()), home.settings.runs_per_look)),
+        dynamic_partitions_requests=_requests(plan_partitions(loaded, seen, _present(context.instance))),
     )
 
 
+def _page(
+    context: dg.SensorEvaluationContext, requests: Sequence[dg.RunRequest], most: int
+) -> Iterator[dg.RunRequest]:
+    """Yield the first requests that were not made before, no more than fill the queue.
+
+    What is due stays due until it is done, so nothing needs to be remembered: the next look goes on. A short queue also
+    means that what runs is what is due now, not what was due an hour ago.
+    """
+    queued = context.instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+    left = max(most - queued, 0)
+    for start in range(0, len(requests), KEYS_PER_QUERY):
+        if not left:
+            return
+        chunk = requests[start : start + KEYS_PER_QUERY]
+        made = _runs_by_key(context.instance, [one.run_key or "" for one in chunk])
+        for request in [one for one in chunk if one.run_key not in made][:left]:
+            left -= 1
+            yield request
+
+
+def _runs_by_key(instance: dg.DagsterInstance, keys: Sequence[str]) -> dict[str, bool]:
+    """Return which run keys have runs, and whether one of these is underway."""
+    found: dict[str, bool] = {}
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        some = list(keys[start : start + KEYS_PER_QUERY])
+        for run in instance.get_runs(dg.RunsFilter(tags={RUN_KEY: some})):
+            key = run.tags[RUN_KEY]
+            found[key] = found.get(key, False) or run.status in UNDERWAY
+    return found
+
+
 def _request(decision: Decision) -> dg.RunRequest:
-    if decision.cause == "limits":
+    if decision.cause in JUDGED_AGAIN:
         return dg.RunRequest(
             job_name=judge_again.name,
             run_config=judging(decision.step, decision.partition.key),
@@ -143,7 +276,7 @@ def _requests(
 
 def sync_partitions(instance: dg.DagsterInstance, home: Home) -> PartitionChanges:
     """Bring the instance's partitions in step with the specs at once, as the sensors do at each look."""
-    changes = plan_partitions(home.projects(), home.store, _present(instance))
+    changes = plan_partitions(home.projects(), look_at(home.store), _present(instance))
     for name, keys in changes.added.items():
         if keys:
             instance.add_dynamic_partitions(name, keys)

@@ -5,6 +5,7 @@ count once. What cannot be read is noted in quarantine and left where it is; eve
 """
 
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -33,6 +34,7 @@ from mlassets.ingestion.landing import (
 from mlassets.ingestion.schemas import reconcile
 from resources.lake import Folder, Lake, open_lake
 from resources.settings import Settings
+from resources.snapshot import Snapshot
 from resources.things import Component, Draft, Partition, Store, Thing
 
 LANDING = "landing"
@@ -157,9 +159,10 @@ def plan_landing(
     cursor: str | None,
     sources: Mapping[str, str],
     settings: Settings,
-    store: Store,
+    seen: Store | Snapshot,
     now_ns: int | None = None,
     quiet_seconds: float = 10,
+    seconds: float = math.inf,
 ) -> LandingPlan:
     """Look at the landing zone of every source and say which of them have new content.
 
@@ -170,10 +173,12 @@ def plan_landing(
         cursor: What the previous look returned; None at the first.
         sources: Glob of every source.
         settings: Where the landing zone is.
-        store: Where the sources' versions are.
+        seen: Where the sources' versions are.
         now_ns: The time now, nanoseconds since 1970.
         quiet_seconds: Seconds without a change after which a file counts as settled at the first look.
+        seconds: For how long files are hashed at one look; the next goes on where it ended.
     """
+    until = time.monotonic() + seconds
     before: dict[str, dict[str, list[Any]]] = json.loads(cursor) if cursor else {}
     after: dict[str, dict[str, list[Any]]] = {}
     requests: dict[str, str] = {}
@@ -182,16 +187,29 @@ def plan_landing(
         zone = zone_of(glob, settings)
         listing = zone.listing()
         notes += [f"{name}: {file} is ignored: {reason}" for file, reason in listing.ignored.items()]
-        seen = before.get(name, {})
-        last = [LandedFile(file, size, mtime_ns) for file, (size, mtime_ns, _) in seen.items()]
+        noted = before.get(name, {})
+        last = [LandedFile(file, size, mtime_ns) for file, (size, mtime_ns, _) in noted.items()]
         found = settled(last, listing, now_ns=now_ns or time.time_ns(), quiet_seconds=quiet_seconds)
-        known = _Known(store.latest(STEP, Partition.source(name)))
+        known = _Known(seen.latest(STEP, Partition.source(name)))
         hashes: dict[str, str] = {}
         for file in found.ready:
-            remembered = seen.get(file.name)
-            same = remembered is not None and remembered[:2] == [file.size, file.mtime_ns] and remembered[2]
-            hashes[file.name] = known.hash_of(file) or (same or zone.fingerprint(file))
-        after[name] = {file.name: [file.size, file.mtime_ns, hashes.get(file.name)] for file in listing.files}
+            content = known.hash_of(file)
+            if content is None and noted.get(file.name, [])[:2] == [file.size, file.mtime_ns]:
+                content = noted[file.name][2]
+            if content is None and time.monotonic() < until:
+                content = zone.fingerprint(file)
+            if content is not None:
+                hashes[file.name] = content
+        # Of what was taken and has not changed since, the source's own version knows enough.
+        after[name] = {
+            file.name: [file.size, file.mtime_ns, hashes.get(file.name)]
+            for file in listing.files
+            if known.hash_of(file) is None
+        }
+        left = len(found.ready) - len(hashes)
+        if left:
+            notes.append(f"{name}: {left:,} of {len(found.ready):,} files are left for the next look")
+            continue
         wanted = known.hashes_with(hashes)
         if wanted != known.hashes:
             parts = [known.version, glob, *sorted(wanted)]
