@@ -107,6 +107,7 @@ _EXAMPLES = {
     "rework.verdicts": "verdicts: {beats_the_baseline: model}",
     "rework.tries": "tries: [next_candidate, wider_search]",
     "rework.limit": "limit: 2",
+    "stale_after": "stale_after: {flights: 35d, weather: 36h}",
 }
 
 
@@ -774,6 +775,7 @@ class ProjectSpec(_Section):
         review: Who decides.
         retrain: When it runs again.
         rework: Where work goes that is not accepted.
+        stale_after: For how long at most no file may land, by source, before somebody is told.
     """
 
     project: str
@@ -794,6 +796,7 @@ class ProjectSpec(_Section):
     review: ReviewSpec = ReviewSpec()
     retrain: RetrainSpec = RetrainSpec()
     rework: ReworkSpec = ReworkSpec()
+    stale_after: Mapping[str, Duration] = {}
 
     # Fields are validated in the order above, and each validator sees the right ones among those before it:
     # so one pass finds contradictions between sections as well as mistakes inside them.
@@ -985,6 +988,19 @@ class ProjectSpec(_Section):
         if wrong:
             raise _WrongError(*wrong)
         return rework
+
+    @field_validator("stale_after")
+    @classmethod
+    def _sources_known(cls, stale_after: Mapping[str, str], info: ValidationInfo) -> Mapping[str, str]:
+        sources: Mapping[str, str] | None = info.data.get("sources")
+        wrong = [
+            ((name,), f"{shown(name)} is no source of this project; {close_matches(name, sources)}")
+            for name in stale_after
+            if sources is not None and name not in sources
+        ]
+        if wrong:
+            raise _WrongError(*wrong)
+        return stale_after
 
     def hash_of(self, *sections: str) -> str:
         """Return a stable hash of the named sections, so that a step can depend on what concerns it only.
