@@ -153,10 +153,10 @@ def _new_data(rule: NewDataRule, facts: Facts) -> Held:
     if not facts.changed:
         return Held(False, "nothing new has landed")
     rows = f"{facts.new_rows:,} new rows"
-    if facts.new_rows < rule.min_new_rows:
+    if rule.min_new_rows and facts.new_rows < rule.min_new_rows:
         return Held(False, f"{rows} are fewer than min_new_rows {rule.min_new_rows:,}")
     least = rule.min_new_share * facts.rows_before
-    if facts.new_rows < least:
+    if rule.min_new_share and facts.new_rows < least:
         before = f"the {facts.rows_before:,} before"
         return Held(False, f"{rows} are less than min_new_share {_percent(rule.min_new_share)} of {before}")
     asked = [

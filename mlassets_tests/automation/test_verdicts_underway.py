@@ -1,18 +1,14 @@
 """Nothing starts on a version while its verdicts are still being found."""
 
 import dagster as dg
-import pytest
 
-from mlassets.conditions import ON_NEW_INPUT, ON_NEW_SEGMENTS
+from mlassets.conditions import ON_NEW_INPUT
 from mlassets.partitions import PROJECT
 
 KEY = "late"
 
 
-@pytest.mark.parametrize("condition", [ON_NEW_INPUT, ON_NEW_SEGMENTS], ids=lambda one: one.get_label())
-def test_what_is_downstream_waits_until_the_blocking_check_of_a_new_version_has_ended(
-    condition: dg.AutomationCondition,
-) -> None:
+def test_what_is_downstream_waits_until_the_blocking_check_of_a_new_version_has_ended() -> None:
     partitions = dg.DynamicPartitionsDefinition(name=PROJECT)
 
     @dg.asset(partitions_def=partitions)
@@ -22,7 +18,7 @@ def test_what_is_downstream_waits_until_the_blocking_check_of_a_new_version_has_
     def sound() -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=True)
 
-    @dg.asset(partitions_def=partitions, deps=[upstream], automation_condition=condition)
+    @dg.asset(partitions_def=partitions, deps=[upstream], automation_condition=ON_NEW_INPUT)
     def downstream() -> None: ...
 
     defs = dg.Definitions([upstream, downstream], asset_checks=[sound])
