@@ -2,11 +2,13 @@
 
 import json
 import re
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
@@ -46,6 +48,7 @@ SLUG_LENGTH = 63
 SOURCE_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 MAX_SPEC_BYTES = 1_000_000
 MAX_SPEC_VALUES = 50_000
+_SETTLED_NS = 2_000_000_000
 
 # What a right value looks like, by field; a field that is not here borrows from its parent.
 _EXAMPLES = {
@@ -1156,6 +1159,23 @@ def named_project(loaded: LoadedProjects, project: str) -> ProjectSpec:
 
 
 def _load(path: Path) -> tuple[ProjectSpec, Any]:
+    """Read a spec and its document, which nobody changes: a file that was not written to is not parsed again."""
+    try:
+        state = path.stat()
+    except OSError:
+        return _parse(path)
+    # A file system's clock ticks slowly: what was written a moment ago may be written again at the same time.
+    if time.time_ns() - state.st_mtime_ns < _SETTLED_NS:
+        return _parse(path)
+    return _parsed(path, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(maxsize=2048)
+def _parsed(path: Path, _mtime_ns: int, _size: int, _inode: int) -> tuple[ProjectSpec, Any]:
+    return _parse(path)
+
+
+def _parse(path: Path) -> tuple[ProjectSpec, Any]:
     document = _read_yaml(path)
     values = _plain(path, document)
     name = values.get("project")
