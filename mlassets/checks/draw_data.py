@@ -9,8 +9,9 @@ import pyarrow as pa
 from mlassets.checks.reporting import declare, report
 from mlassets.home import Home
 from mlassets.partitions import segments
-from mlassets.releasing.release import champion_draw
+from mlassets.releasing.release import champion_draw, champion_ready, made_from
 from mlassets.steps import DRAW_DATA
+from resources.roles import features_of, with_role
 from resources.things import Thing
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def verdicts_on(home: Home, draw_data: Thing) -> "Judgement":
         drop=spec.features.drop,
         date=spec.split.column if spec.split.by == "time" else None,
         known_schema=_schema_relied_on(home, draw_data),
+        champion=_champion_rows(home, draw_data),
         sample=spec.checks.sample,
         seed=spec.seed,
     )
@@ -48,3 +50,17 @@ def _schema_relied_on(home: Home, draw: Thing) -> pa.Schema | None:
     """The schema that the champion's draw had, unless the project's draw was changed on purpose since."""
     champion = champion_draw(home.store, draw.partition)
     return champion.schema if champion and champion.spec_hash == draw.spec_hash else None
+
+
+def _champion_rows(home: Home, draw: Thing) -> pa.Table | None:
+    """The rows that the champion was trained on: what it uses of its draw as it is, marked with kinds."""
+    ready = champion_ready(home.store, draw.partition)
+    if ready is None or ready.schema is None:
+        return None
+    champion = made_from(home.store, ready, DRAW_DATA)
+    drawn = set(champion.schema.names if champion.schema else ())
+    kinds = {name: kind for name, kind in features_of(ready.schema).items() if name in drawn}
+    rows = champion.table(list(kinds))
+    return rows.cast(
+        pa.schema([with_role(rows.schema.field(name), "feature", kind) for name, kind in kinds.items()])
+    )

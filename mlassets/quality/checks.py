@@ -263,6 +263,18 @@ _INTEGRITY = (
         "IdentifierLabelCorrelation",
         needs_rows=50,
     ),
+    CheckEntry(
+        "data_is_like_the_champions",
+        "champion_drift",
+        "integrity",
+        ALL_TASKS,
+        "Largest drift of a feature from the draw that the champion was trained on (Kolmogorov-Smirnov or Cramer's V, "
+        "as deepchecks measures them, 0 to 1).",
+        _at_most(0.2),
+        own=True,
+        needs_rows=10,
+        noisy=True,
+    ),
 )
 
 _TRAIN_TEST = (

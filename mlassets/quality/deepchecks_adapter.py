@@ -65,6 +65,7 @@ class Judged:
         estimator: Fitted scikit-learn estimator that takes a frame of the features.
         seed: Seed of every sample and of every check that draws at random.
         drawn_from: Rows that the frames were sampled from.
+        names: What figures call the frames.
     """
 
     train: Any
@@ -78,6 +79,7 @@ class Judged:
     estimator: Any = None
     seed: int = 0
     drawn_from: int = 0
+    names: tuple[str, str] = ("Train", "Test")
 
     @property
     def n(self) -> int:
@@ -224,8 +226,9 @@ class Deepchecks:
                 index_name=judged.key,
                 datetime_name=judged.date,
                 label_type=judged.task,
+                dataset_name=name,
             )
-            for frame in self._frames
+            for frame, name in zip(self._frames, judged.names, strict=False)
         ]
 
     def _context_with(self, model: Any) -> Any:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from mlassets.quality import frames
 from mlassets.quality.all_rows import DrawRows, Range, SplitRows
+from mlassets.quality.champion_drift import champion_drift
 from mlassets.quality.checks import Suite, Task, checks_of
 from mlassets.quality.deepchecks_adapter import Deepchecks, Judged
 from mlassets.quality.displays import Display
@@ -52,6 +53,7 @@ def judge_draw(
     drop: Sequence[str] = (),
     date: str | None = None,
     known_schema: pa.Schema | None = None,
+    champion: pa.Table | None = None,
     ranges: Mapping[str, Range] | None = None,
     sample: int = SAMPLE,
     seed: int = 0,
@@ -68,6 +70,7 @@ def judge_draw(
         drop: Columns that no model learns from; they are judged for duplicates only.
         date: Column that dates a row; by default the only date or timestamp column, if there is one.
         known_schema: Schema that is relied on, such as that of the draw the champion was trained on.
+        champion: The rows that the champion was trained on, its features marked with roles (`resources.roles`).
         ranges: By column, the lowest and highest value that makes sense (None: unbounded).
         sample: Rows that deepchecks sees.
         seed: Seed of the sample.
@@ -81,7 +84,7 @@ def judge_draw(
         raise NotJudgeable(f"the draw has no target column `{target}`; it has {columns}")
     dates = [field.name for field in table.schema if frames.is_date(field.type) and field.name != target]
     date = date or (dates[0] if len(dates) == 1 else None)
-    aside = {target, *key, *drop, date}
+    aside = {target, *key, *drop, *([date] if date else [])}
     usable = [
         field.name
         for field in table.schema
@@ -112,6 +115,13 @@ def judge_draw(
             raise DoesNotApply("no earlier schema is known", table.num_rows)
         return schema_changes(known_schema, table.schema, table.num_rows)
 
+    def drift() -> Observation:
+        if champion is None:
+            raise DoesNotApply("the segment has no champion", table.num_rows)
+        return champion_drift(
+            champion, table, task=task, aside=[*aside, *dates], sample=sample, seed=seed, show=with_display
+        )
+
     own: dict[str, Callable[[], Observation]] = {
         "draw_holds_rows": rows.rows,
         "schema_keeps_its_contract": contract,
@@ -124,6 +134,7 @@ def judge_draw(
         "no_single_value_columns": rows.single_value_columns,
         "no_duplicate_rows": rows.duplicates,
         "no_conflicting_labels": rows.conflicting_labels,
+        "data_is_like_the_champions": drift,
     }
     return _judge("integrity", task, limits, own, judged, with_display)
 

@@ -65,13 +65,17 @@ def champion_model(store: Store, partition: Partition) -> bytes | None:
     return store.read(model_id).artifact(MODEL_FILE) if model_id else None
 
 
-def champion_draw(store: Store, partition: Partition) -> Thing | None:
-    """Return the draw that the released model of a segment was trained on; None if the segment has none."""
+def champion_ready(store: Store, partition: Partition) -> Thing | None:
+    """Return the model-ready rows that the released model of a segment was trained on; None if it has none."""
     champion = champion_of(store, partition["project"])
     model_id = champion.parameters["models"].get(partition["segment"]) if champion else None
-    if model_id is None:
-        return None
-    return made_from(store, made_from(store, store.get(model_id), MODEL_READY), DRAW_DATA)
+    return made_from(store, store.get(model_id), MODEL_READY) if model_id else None
+
+
+def champion_draw(store: Store, partition: Partition) -> Thing | None:
+    """Return the draw that the released model of a segment was trained on; None if the segment has none."""
+    ready = champion_ready(store, partition)
+    return made_from(store, ready, DRAW_DATA) if ready else None
 
 
 def made_from(store: Store, thing: Thing, step: str) -> Thing:
