@@ -7,7 +7,7 @@ Exit codes: 0, all is well; 1, a step failed; 2, the command or a project's spec
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -313,6 +313,65 @@ def review(
 
 
 @app.command()
+def alerts(
+    test: Annotated[bool, typer.Option("--test", help="Send a test alert through every channel.")] = False,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """What needs a person now: failed runs, blocking verdicts, waiting reviews, stale sources."""
+    from mlassets.alerting.channels import channels_of
+
+    with _told():
+        where = _home(home)
+        channels = channels_of(where.settings.alerts)
+        if test:
+            _test_channels(channels, where.settings, json_output)
+        from mlassets.automation.alerts import everything_open
+        from mlassets.runs import instance_of
+
+        with instance_of(where.settings) as instance:
+            found = everything_open(where, instance)
+    if json_output:
+        _print_json(
+            {
+                "alerts": [one.as_dict() for one in found.alerts],
+                "channels": [one.name for one in channels],
+                "errors": list(found.troubles),
+            }
+        )
+    else:
+        print_alerts(out, found.alerts, [one.name for one in channels])
+        for trouble in found.troubles:
+            err.print(f"[red]error:[/red] {escape(trouble)}", highlight=False)
+    raise typer.Exit(WRONG if found.troubles else 0)
+
+
+def _test_channels(channels: list[Any], settings: Any, json_output: bool) -> NoReturn:
+    """Send a test alert through every channel, one after the other, and end."""
+    from mlassets.alerting.channels import NotSent, test_alert
+
+    if not channels:
+        _stop("no alert channel is set: MLASSETS_ALERTS is a JSON list of URLs", WRONG)
+    results = []
+    for channel in channels:
+        try:
+            channel.send([test_alert(settings.dagster_url or "")])
+            results.append({"channel": channel.name, "error": ""})
+        except NotSent as error:
+            results.append({"channel": channel.name, "error": str(error)})
+    if json_output:
+        _print_json(results)
+    for one in results if not json_output else ():
+        word = (
+            f"[red]failed[/red] {escape(one['error'])}"
+            if one["error"]
+            else f"[green]sent[/green] to {one['channel']}"
+        )
+        out.print(word, highlight=False, soft_wrap=True)
+    raise typer.Exit(FAILED if any(one["error"] for one in results) else 0)
+
+
+@app.command()
 def ui(
     home: HomeOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -564,6 +623,20 @@ def print_status(console: Console, row: dict[str, Any]) -> None:
     for one in row["segments"]:
         for note in one["notes"]:
             console.print(f"note on {escape(one['partition'])}: {escape(note)}", highlight=False)
+
+
+def print_alerts(console: Console, alerts: Sequence[Any], channels: list[str]) -> None:
+    """Print what is open, each with its text and link, and where such things are sent."""
+    for one in alerts:
+        console.print(f"[bold]{escape(one.title)}[/bold]", highlight=False, soft_wrap=True)
+        for line in (*one.text.splitlines(), *([one.link] if one.link else [])):
+            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"{len(alerts)} open; "
+        + (f"told to {escape(', '.join(channels))}." if channels else "no channel is set (MLASSETS_ALERTS)."),
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_findings(console: Console, findings: list[Any]) -> None:

@@ -93,6 +93,7 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None] 
         **os.environ,
         "MLASSETS_HOME": str(settings.home),
         "MLASSETS_REPORTS_URL": url,
+        "MLASSETS_DAGSTER_URL": settings.dagster_url or f"http://{_in_url(host)}:{port}",
         "DAGSTER_HOME": str(settings.dagster_home),
     }
     # `dagster dev` notes on each start that another command is meant to follow it; that one needs another package.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from resources.errors import MlassetsError
 
@@ -37,6 +37,9 @@ class Settings(BaseSettings):
         reports_url: Address under which reports are served, if they are; else they are linked as files.
         owners: Who answers for all of a deployment's assets, as Dagster writes it; a JSON list in the environment
             (`["team:network-ops"]`).
+        dagster_url: Address of Dagster's UI, for links in alerts.
+        alerts: Where alerts go, as URLs: a JSON list in the environment (`["https://example.org/hook"]`). They may
+            hold passwords, and are shown nowhere.
         seconds_between_looks: Seconds from one look of a sensor to its next; Dagster's daemon looks every 5 at most.
     """
 
@@ -55,6 +58,8 @@ class Settings(BaseSettings):
     runs_per_look: int = Field(default=25, gt=0)
     reports_url: str | None = None
     owners: tuple[str, ...] = ()
+    dagster_url: str | None = None
+    alerts: tuple[str, ...] = Field(default=(), repr=False)
     seconds_between_looks: int = Field(default=15, ge=1)
 
     @model_validator(mode="after")
@@ -89,6 +94,11 @@ class Settings(BaseSettings):
             name = _PREFIX + field.upper() if field else "the settings"
             reason = first["msg"].removeprefix("Value error, ")
             raise BadSettings(f"{name} cannot be used: {reason}") from None
+        except SettingsError as error:
+            # Its own words name the field; what could not be read may hold a secret.
+            field = next((one for one in cls.model_fields if f'"{one}"' in str(error)), "")
+            name = _PREFIX + field.upper() if field else "a setting"
+            raise BadSettings(f"{name} cannot be used: it is no JSON list, such as [\"…\"]") from None
 
 
 def _absolute(path: Path) -> Path:

@@ -1,0 +1,194 @@
+"""Who must know, knows: what is open in the store and what runs failed, sent to the channels of the settings.
+
+Dagster's own hook for failed checks does not fire (its issue 29896), and its sensors for failed runs do not try
+again what could not be sent. So this sensor looks at what is there, and remembers what it told whom.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+from dagster._core.storage.tags import PARTITION_NAME_TAG, WILL_RETRY_TAG
+
+from mlassets.alerting.alerts import Alert, alert, since
+from mlassets.alerting.channels import BadChannel, Channel, channels_of
+from mlassets.alerting.delivering import deliver, was_told
+from mlassets.alerting.watching import Open, open_alerts
+from mlassets.automation.sensors import SECONDS_BETWEEN_LOOKS, project_job, segment_job, source_job
+from mlassets.checks.again import judge_again
+from mlassets.home import Home
+from mlassets.steps import PROJECT_STEPS, SEGMENT_STEPS, SOURCES, STEPS
+from resources.settings import Settings
+
+WATCHED = timedelta(days=1)
+"""For so long a failed run counts as open, unless a later one has made it good."""
+WATCHED_UNTOLD = timedelta(days=14)
+"""For so long, if a channel could not be told of it."""
+RUNS_READ = 500
+
+
+@dg.sensor(
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells of failed runs, blocking verdicts, waiting reviews and stale sources, each channel once.",
+)
+def alerts_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
+    """Tell of failed runs, blocking verdicts, waiting reviews and stale sources, each channel once."""
+    try:
+        channels = channels_of(home.settings.alerts)
+    except BadChannel as error:
+        # Nobody else would be told of it, and the tick is where people look.
+        return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
+    if not channels:
+        return dg.SensorResult(
+            skip_reason="No alert channel is set (MLASSETS_ALERTS).", cursor=context.cursor
+        )
+    now = datetime.now(UTC)
+    told, runs_since = _remembered(context.cursor, now)
+    failed = list(failed_runs(context.instance, home.settings, runs_since, now))
+    loaded = home.projects()
+    found = open_alerts(loaded.specs, home.store, home.settings, now, also=failed)
+    for trouble in found.troubles:
+        context.log.error(trouble)
+    complete = not loaded.errors and not found.troubles
+    delivered = deliver(found.alerts, channels, told, now, seen=None if complete else found.seen)
+    for trouble in delivered.troubles:
+        context.log.warning(f"Alerts were not sent: {trouble}")
+    return dg.SensorResult(
+        skip_reason=f"{len(found.alerts)} alerts are open; sent: {delivered.text}.",
+        cursor=json.dumps(
+            {
+                "told": delivered.memory,
+                "runs_since": _watched_from(failed, channels, delivered.memory, runs_since, now).isoformat(),
+            }
+        ),
+    )
+
+
+def everything_open(home: Home, instance: dg.DagsterInstance, now: datetime | None = None) -> Open:
+    """Return all that is open now: in the store, and the runs that failed within the last day."""
+    now = now or datetime.now(UTC)
+    failed = failed_runs(instance, home.settings, now - WATCHED, now)
+    return open_alerts(home.projects().specs, home.store, home.settings, now, also=failed)
+
+
+def failed_runs(
+    instance: dg.DagsterInstance, settings: Settings, after: datetime, now: datetime
+) -> Iterator[Alert]:
+    """Yield an alert for each run that failed after a time.
+
+    Left out are runs that Dagster runs again by itself, those that a later run has made good, and those that a
+    blocking verdict stopped: the verdict is told of.
+    """
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=after)
+    records = [one for one in instance.get_run_records(filters, limit=RUNS_READ) if _is_ours(one.dagster_run)]
+    if not records:
+        return
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=after)
+    made_good: dict[Any, float] = {}
+    for one in instance.get_run_records(filters, limit=RUNS_READ):
+        for step in _steps(one.dagster_run):
+            key = step, _partition(one.dagster_run)
+            made_good[key] = max(made_good.get(key, 0.0), one.end_time or 0.0)
+    for record in records:
+        run, ended = record.dagster_run, record.end_time or record.update_timestamp.timestamp()
+        partition = _partition(run)
+        if run.tags.get(WILL_RETRY_TAG) == "true":
+            continue
+        if all(made_good.get((step, partition), 0.0) > ended for step in _steps(run)):
+            continue
+        cause = _cause(instance, run)
+        if cause is None:
+            continue
+        steps = ", ".join(_steps(run))
+        project = "" if SOURCES in _steps(run) else partition.partition("|")[0]
+        at = datetime.fromtimestamp(ended, UTC)
+        again = f"mlassets run {project}" if project else "mlassets run"
+        yield alert(
+            f"failed_run/{run.run_id}",
+            "failed_run",
+            project,
+            f"{project or partition}: {steps} of {partition or 'several partitions'} failed",
+            f"At {since(at, now)}, run {run.run_id}:\n{cause}\n"
+            f"Once the cause is mended, `{again}` or Dagster's re-execution does it again.",
+            f"{settings.dagster_url.rstrip('/')}/runs/{run.run_id}" if settings.dagster_url else "",
+            at,
+        )
+
+
+def _remembered(cursor: str | None, now: datetime) -> tuple[str | None, datetime]:
+    """Return what was told, and from when on failed runs are looked at."""
+    try:
+        found = json.loads(cursor or "{}")
+        told, runs_since = found["told"], datetime.fromisoformat(found["runs_since"])
+        # A clock that was ahead must not hide what fails now.
+        return told, max(min(runs_since, now - WATCHED), now - WATCHED_UNTOLD)
+    except (ValueError, KeyError, TypeError):
+        return None, now - WATCHED
+
+
+def _watched_from(
+    failed: list[Alert], channels: list[Channel], memory: str, runs_since: datetime, now: datetime
+) -> datetime:
+    untold = [one.at for one in failed if not was_told(one, channels, memory)]
+    return max(runs_since, min([now - WATCHED, *(at - timedelta(minutes=1) for at in untold)]))
+
+
+def _is_ours(run: dg.DagsterRun) -> bool:
+    """Say whether a run is of these definitions; an instance may serve others too."""
+    return bool(_steps(run))
+
+
+def _steps(run: dg.DagsterRun) -> tuple[str, ...]:
+    """Return what a run was to make; nothing if it is not one of ours."""
+    if run.asset_selection:
+        asked = {key.path[-1] for key in run.asset_selection}
+        return tuple(step for step in (SOURCES, *STEPS) if step in asked)
+    if run.job_name == judge_again.name:
+        return (f"checks of {_judged(run).get('step', '')}",)
+    return _OF_JOBS.get(run.job_name, ())
+
+
+_OF_JOBS = {source_job.name: (SOURCES,), segment_job.name: SEGMENT_STEPS, project_job.name: PROJECT_STEPS}
+
+
+def _partition(run: dg.DagsterRun) -> str:
+    return run.tags.get(PARTITION_NAME_TAG) or str(_judged(run).get("partition", ""))
+
+
+def _judged(run: dg.DagsterRun) -> dict[str, Any]:
+    config: Any = run.run_config
+    return dict(config.get("ops", {}).get("judge", {}).get("config", {})) if isinstance(config, dict) else {}
+
+
+def _cause(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """Say why a run failed; None if it was stopped by a verdict."""
+    page = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=20)
+    events = [record.event_log_entry.dagster_event for record in page.records]
+    infos = [
+        (str(event.step_key), event.step_failure_data.error)
+        for event in events
+        if event and event.step_failure_data.error
+    ]
+    if infos and all(info.cls_name == "DagsterAssetCheckFailedError" for _, info in infos):
+        return None
+    causes = []
+    for step, info in infos:
+        while info.cause:
+            info = info.cause
+        causes.append(f"{step}: {info.message.strip().removeprefix('resources.').strip()}")
+    if causes:
+        return "\n".join(causes)
+    page = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE, limit=1)
+    return (
+        next(
+            (
+                record.event_log_entry.user_message or record.event_log_entry.message
+                for record in page.records
+            ),
+            "",
+        )
+        or "It did not finish; its log says more."
+    )
