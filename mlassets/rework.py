@@ -76,7 +76,11 @@ class Attempt:
         """Return what a Thing's parameters say of its attempt: nothing at the first."""
         if self.number == 1:
             return {}
-        found: dict[str, Any] = {"attempt": self.number, "left_out": list(self.left_out), "search": self.search}
+        found: dict[str, Any] = {
+            "attempt": self.number,
+            "left_out": list(self.left_out),
+            "search": self.search,
+        }
         if self.sent_back:
             found |= {"by": self.sent_back.by, "cause": self.sent_back.cause, "reason": self.sent_back.reason}
         return {REWORK: found}

@@ -162,22 +162,8 @@ class _Planner:
         publish = self._step(PUBLISH, partition, [(REVIEW, partition)], upstream=[review])
         decision = self._seen.latest(REVIEW, partition)
         if publish.state == "due" and decision is not None and decision.parameters["decision"] != "approve":
-            publish = Decision(PUBLISH, partition, "waiting", self._why_not_released(decision, below))
+            publish = Decision(PUBLISH, partition, "waiting", _why_not_released(decision))
         yield publish
-
-    def _why_not_released(self, review: Thing, below: Sequence[Decision]) -> str:
-        decided = review.parameters
-        if decided["decision"] == "wait":
-            return f"the review waits for a reviewer: {decided.get('comment', '')}".removesuffix(": ")
-        back = decided.get("send_back_to")
-        if not back:
-            return "the review did not approve"
-        if any(one.cause == "rework" for one in below):
-            return f"the review sent the work back to {back}, which is to be made again"
-        return (
-            f"the review sent the work back to {back}; what came back is the same, so a person has to change "
-            "something (the spec, the data) or to decide again"
-        )
 
     def _draw(self, partition: Partition) -> Decision:
         reads = self._reads
@@ -336,3 +322,16 @@ def _named(things: list[Thing]) -> str:
         return "its input"
     names = [thing.partition.key if thing.step == SOURCES else thing.step for thing in things]
     return ", ".join(dict.fromkeys(names))
+
+
+def _why_not_released(review: Thing) -> str:
+    decided = review.parameters
+    if decided["decision"] == "wait":
+        return f"the review waits for a reviewer: {decided.get('comment', '')}".removesuffix(": ")
+    back = decided.get("send_back_to")
+    if not back:
+        return "the review did not approve"
+    return (
+        f"the review sent the work back to {back}; what came back is the same, so a person has to change "
+        "something (the spec, the data) or to decide again"
+    )

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from mlassets.automation.planners import Decision, decide
 from mlassets.projects import ProjectSpec, load_projects
-from mlassets.steps import CODE_VERSIONS, SOURCES, STEPS, step_hash
+from mlassets.steps import CODE_VERSIONS, MODEL, SOURCES, STEPS, step_hash
 from resources.settings import Settings
 from resources.things import Draft, Partition, Store, Thing, new_id
 from resources.verdicts import Verdict
@@ -87,9 +87,11 @@ class Made:
             self.judge(thing)
         return thing
 
-    def judge(self, thing: Thing, status: str = "passed", severity: str = "ERROR") -> None:
+    def judge(
+        self, thing: Thing, status: str = "passed", severity: str = "ERROR", claim: str = "rows_are_right"
+    ) -> None:
         """Record one verdict on a Thing."""
-        verdict = Verdict("rows_are_right", status, severity, None, None, 1, "as found", {})  # type: ignore[arg-type]
+        verdict = Verdict(claim, status, severity, None, None, 1, "as found", {})  # type: ignore[arg-type]
         self.store.record_verdicts(thing.id, new_id(), [verdict], None)
 
     def segment_steps(
@@ -98,7 +100,10 @@ class Made:
         """Make draw, split and model of one segment and return the model."""
         upstream = [self.store.require(SOURCES, Partition.source(name)) for name in reads]
         for step in STEPS[:3]:
-            upstream = [self.thing(step, project, segment, on=upstream, content=content)]
+            parameters = {"candidate": "linear"} if step == MODEL else None
+            upstream = [
+                self.thing(step, project, segment, on=upstream, content=content, parameters=parameters)
+            ]
         return upstream[0]
 
     def project_steps(

@@ -169,8 +169,8 @@ def test_fewer_new_rows_than_the_spec_asks_for_leave_a_draw_as_it_is(made: Made)
     assert made.due() == {}
     draws = [one for one in made.decisions() if one.step == "draw_data"]
     assert [one.reason for one in draws] == [
-            "flights has new content, but 2 new rows are fewer than min_new_rows 3"
-        ] * 2
+        "flights has new content, but 2 new rows are fewer than min_new_rows 3"
+    ] * 2
     made.source("flights", {"origin": ["EWR"] * 5, "late": [0] * 5})
     assert made.due() == {("draw_data", "late|EWR"): "input", ("draw_data", "late|JFK"): "input"}
 
