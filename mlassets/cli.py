@@ -22,6 +22,7 @@ from mlassets.stopping import Stopped, stop_if_asked, stopping_at_signals
 from resources.errors import MlassetsError
 
 FAILED, WRONG, BLOCKED = 1, 2, 3
+SECONDS_OF_HASHING = 10.0
 
 
 class _Commands(TyperGroup):
@@ -208,6 +209,33 @@ def status(project: ProjectArgument = None, home: HomeOption = None, json_output
         if not rows and not loaded.errors:
             out.print("There is no project yet; `mlassets new` starts one.")
     raise typer.Exit(WRONG if loaded.errors else 0)
+
+
+@app.command()
+def why(
+    project: Annotated[str, typer.Argument(help="The project.")],
+    segment: Annotated[str | None, typer.Argument(help="Only this segment.")] = None,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """What would run for a project now, what would not, and what says so. Runs nothing and writes nothing."""
+    from mlassets.ingestion.taking import plan_landing
+    from mlassets.projects import named_project
+    from mlassets.summaries import why_of
+
+    with _told():
+        where = _home(home)
+        spec = named_project(where.projects(), project)
+        landing = plan_landing(
+            None, spec.sources, where.settings, where.store, quiet_seconds=0, seconds=SECONDS_OF_HASHING
+        )
+        found = why_of(spec, where.store, segment, landed=landing.requests)
+    if json_output:
+        _print_json({**found, "notes": list(landing.notes)})
+    else:
+        print_why(out, found)
+        for note in landing.notes:
+            out.print(f"note: {escape(note)}", highlight=False)
 
 
 @app.command()
@@ -637,6 +665,36 @@ def print_alerts(console: Console, alerts: Sequence[Any], channels: list[str]) -
         highlight=False,
         soft_wrap=True,
     )
+
+
+def print_why(console: Console, found: dict[str, Any]) -> None:
+    """Print what would run and what would not, a line for all segments about which the same is said."""
+    from mlassets.summaries import at_a_glance
+
+    console.print(
+        f"[bold]{found['project']}[/bold] at {found['at'][:16].replace('T', ' ')} UTC", highlight=False
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("", "step", "of", "because"):
+        table.add_column(name, overflow="fold")
+    colours = {"due": "green", "blocked": "red", "waiting": "yellow", "current": "dim"}
+    for entry in at_a_glance(found["steps"]):
+        colour = colours[entry["state"]]
+        table.add_row(
+            f"[{colour}]{entry['state']}[/{colour}]",
+            " + ".join(entry["steps"]),
+            escape(entry["source"] or _segments(entry["segments"], found["segments"])),
+            escape(entry["reason"]),
+        )
+    console.print(table, highlight=False)
+
+
+def _segments(names: list[str] | None, every: list[str]) -> str:
+    if names is None:
+        return "the project"
+    if len(names) == len(every) > 1:
+        return f"all {len(every)} segments"
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def print_findings(console: Console, findings: list[Any]) -> None:

@@ -721,11 +721,6 @@ class RetrainSpec(_Section):
         limits = {name: given[name] for name in _ABOUT_THE_WHOLE if name in given}
         return {**limits, "rule": {name: value for name, value in given.items() if name not in limits}}
 
-    @property
-    def min_new_rows(self) -> int:
-        """Of a plain `new_data` rule: the rows that must have landed."""
-        return self.rule.min_new_rows if isinstance(self.rule, NewDataRule) else 0
-
     @model_serializer(mode="wrap")
     def _as_written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values = plain(self)

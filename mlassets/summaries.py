@@ -1,13 +1,16 @@
 """What a person or a script asks of a home: how projects stand, and what was judged. Read-only, from the store."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from mlassets.automation.planners import Decision, decide
-from mlassets.projects import ProjectSpec
+from mlassets.automation.planners import Decision, decide, run_together
+from mlassets.automation.retraining import Held
+from mlassets.projects import ProjectSpec, close_matches
 from mlassets.segments import segments_of
-from mlassets.steps import AGGREGATE, MODEL, MODEL_READY, PUBLISH, REVIEW, SEGMENT_STEPS
+from mlassets.steps import AGGREGATE, MODEL, MODEL_READY, PUBLISH, REVIEW, SEGMENT_STEPS, SOURCES
 from resources.things import Partition, Store, Thing
 from resources.verdicts import Verdict
 
@@ -95,6 +98,139 @@ def counted(verdicts: Iterable[Verdict]) -> dict[str, int]:
         for verdict in verdicts
     )
     return {word: counts[word] for word in ("passed", "warning", "blocking", "not_applicable")}
+
+
+def why_of(
+    spec: ProjectSpec,
+    store: Store,
+    segment: str | None = None,
+    now: datetime | None = None,
+    landed: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Return what would run for a project now, what would not, and what says so; nothing is run or written.
+
+    Args:
+        spec: The project's spec.
+        store: The store.
+        segment: Only this segment's steps, and nothing of the project as a whole.
+        now: The time to decide at; by default that of the clock.
+        landed: Sources with landed files that were not taken yet; what reads them is decided on when they are.
+
+    Returns:
+        Plain JSON-serialisable values. In `steps` the segments about which the same is said share an entry.
+
+    Raises:
+        UnknownPartition: If the project has no such segment.
+    """
+    now = now or datetime.now(UTC)
+    names = segments_of(spec, store) or []
+    if segment is not None and segment not in names:
+        from mlassets.runs import UnknownPartition
+
+        raise UnknownPartition(f"{spec.project} has no segment {segment!r}; {close_matches(segment, names)}")
+    decisions = [
+        one
+        for one in decide({spec.project: spec}, store, now)
+        if segment is None or one.partition.get("segment") == segment
+    ]
+    together = {(one.step, one.partition): run_together(one) for one in decisions if one.state == "due"}
+    follow = {(step, partition) for (_, partition), steps in together.items() for step in steps[1:]}
+    entries: list[dict[str, Any]] = [
+        {
+            "state": "due",
+            "steps": [SOURCES],
+            "source": name,
+            "segments": None,
+            "reason": "files have landed that were not taken yet",
+            "cause": "missing" if store.latest(SOURCES, Partition.source(name)) is None else "input",
+            "asks_next_at": None,
+            "rule": None,
+        }
+        for name in sorted(landed)
+    ]
+    alike: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for one in decisions:
+        if (one.step, one.partition) in follow:
+            continue
+        steps = together.get((one.step, one.partition), (one.step,))
+        reason = one.reason
+        if one.rule and one.rule.next_at and one.rule.text not in reason:
+            reason = f"{reason}; {one.rule.text}"
+        name = one.partition.get("segment")
+        entry = alike.setdefault(
+            (one.state, steps, name is None, reason),
+            {
+                "state": one.state,
+                "steps": list(steps),
+                "source": None,
+                "segments": None if name is None else [],
+                "reason": reason,
+                "cause": one.cause or None,
+                "asks_next_at": _time(one.rule.next_at if one.rule else None),
+                "rule": _explained(one.rule) if one.rule else None,
+            },
+        )
+        if name is not None:
+            entry["segments"].append(name)
+    order = {step: number for number, step in enumerate((*SEGMENT_STEPS, AGGREGATE, REVIEW, PUBLISH))}
+    states = ("due", "blocked", "waiting", "current")
+    entries += sorted(
+        alike.values(), key=lambda entry: (states.index(entry["state"]), order[entry["steps"][0]])
+    )
+    return {
+        "project": spec.project,
+        "segment": segment,
+        "at": _time(now),
+        "retrain": spec.retrain.model_dump(mode="json"),
+        "segments": names,
+        "steps": entries,
+    }
+
+
+def at_a_glance(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries of `why_of`, those in one whose rule says the same but for its figures.
+
+    A figure that differs from segment to segment becomes the smallest and the largest: `0.01 to 0.17`.
+    """
+    alike: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for number, entry in enumerate(steps):
+        alone = entry["rule"] is None or entry["segments"] is None
+        key = (number,) if alone else (entry["state"], *entry["steps"], _FIGURE.sub("#", entry["reason"]))
+        alike.setdefault(key, []).append(entry)
+    merged = []
+    for entries in alike.values():
+        columns = zip(*(_FIGURE.findall(entry["reason"]) for entry in entries), strict=True)
+        figures = iter([sorted(set(column), key=_size) for column in columns])
+
+        def spread(_: re.Match[str], figures: Iterator[list[str]] = figures) -> str:
+            found = next(figures)
+            return found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+        first = entries[0]
+        names = first["segments"] and sorted(name for entry in entries for name in entry["segments"])
+        merged.append({**first, "segments": names, "reason": _FIGURE.sub(spread, first["reason"])})
+    return merged
+
+
+_FIGURE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|\d[\d,]*(?:\.\d+)?")
+
+
+def _size(figure: str) -> tuple[float, str]:
+    return (0.0, figure) if ":" in figure else (float(figure.replace(",", "")), figure)
+
+
+def _explained(rule: Held) -> dict[str, Any]:
+    return {
+        "holds": rule.holds,
+        "text": rule.text,
+        "next_at": _time(rule.next_at),
+        "scheduled_at": _time(rule.scheduled_at),
+        "parts": [_explained(part) for part in rule.parts],
+    }
+
+
+def _time(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).isoformat(timespec="seconds") if moment else None
 
 
 def described(decision: Decision) -> dict[str, str]:

@@ -103,13 +103,15 @@ def uses_drift(retrain: RetrainSpec) -> bool:
 
 
 def drift_of(verdicts: Iterable[Verdict]) -> float | None:
-    """Return the drift that the verdicts on a draw tell of; None where nobody could measure it."""
-    found = [
-        verdict.observed
-        for verdict in verdicts
-        if verdict.claim == DRIFT_CLAIM and verdict.status in ("passed", "failed")
-    ]
-    return found[-1] if found else None
+    """Return the drift that the verdicts on a draw tell of.
+
+    None where there is nothing to compare with, or where chance alone could have made the figure in so few rows.
+    """
+    for verdict in verdicts:
+        if verdict.claim == DRIFT_CLAIM and verdict.status in ("passed", "failed"):
+            beyond_chance = (verdict.observed or 0.0) >= verdict.details.get("chance", 0.0)
+            return verdict.observed if beyond_chance else None
+    return None
 
 
 def _parts(rule: AnyRule | AllRule) -> tuple[RetrainRule, ...]:
@@ -167,16 +169,15 @@ def _new_data(rule: NewDataRule, facts: Facts) -> Held:
 
 
 def _cron(rule: CronRule, facts: Facts) -> Held:
+    schedule = f"the schedule `{rule.cron}`"
     # A time that found nothing new is gone: data that lands later waits for the next one.
     waiting_since = max(facts.since, facts.changed_at or facts.since)
     due = _scheduled(rule.cron, rule.timezone, facts.now, back=True)
     if facts.changed and due and due > waiting_since:
-        return Held(True, f"the schedule asked at {_clock(due, rule)}", scheduled_at=due)
+        return Held(True, f"{schedule} asked at {_clock(due, rule)}", scheduled_at=due)
     # Where the clock was set back, what was made later than now is as good as made now.
     upcoming = _scheduled(rule.cron, rule.timezone, max(facts.now, waiting_since))
-    when = (
-        f"the schedule asks next at {_clock(upcoming, rule)}" if upcoming else "the schedule never asks again"
-    )
+    when = f"{schedule} asks next at {_clock(upcoming, rule)}" if upcoming else f"{schedule} never asks again"
     if facts.changed:
         return Held(False, when, next_at=upcoming)
     return Held(False, f"nothing new has landed, and {when}", next_at=upcoming)
@@ -186,7 +187,7 @@ def _drift(rule: DriftRule, facts: Facts) -> Held:
     if not facts.changed:
         return Held(False, "nothing new has landed")
     if facts.drift is None:
-        return Held(False, "how far the newest draw has drifted is not known")
+        return Held(False, "no drift from the champion's data is known beyond what chance makes")
     drifted = facts.drift > rule.above
     word = "exceeds" if drifted else "does not exceed"
     return Held(drifted, f"champion_drift {_figure(facts.drift)} {word} {rule.above:g}")
