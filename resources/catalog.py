@@ -337,6 +337,32 @@ class Catalog:
         query = sa.select(THINGS.c.manifest).where(THINGS.c.id.in_(_newest_ids(step)))
         return self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
+    def labelled(self, step: str, name: str, text: str, partition: str | None = None) -> list[str]:
+        """Return the manifest of the newest version with a label, retired ones left out, of every partition of `step`.
+
+        Args:
+            step: The step.
+            name: Name of the label.
+            text: Its value.
+            partition: Only this partition; None means all.
+        """
+        newest = (
+            sa.select(sa.func.max(THINGS.c.id))
+            .join(ATTRIBUTES, ATTRIBUTES.c.thing_id == THINGS.c.id)
+            .where(
+                ATTRIBUTES.c.kind == "label",
+                ATTRIBUTES.c.name == storable(name),
+                ATTRIBUTES.c.text == storable(text),
+                THINGS.c.step == step,
+                THINGS.c.retired_at.is_(None),
+            )
+            .group_by(THINGS.c.partition)
+        )
+        if partition is not None:
+            newest = newest.where(THINGS.c.partition == partition)
+        query = sa.select(THINGS.c.manifest).where(THINGS.c.id.in_(newest))
+        return self._database.read(lambda connection: list(connection.execute(query).scalars()))
+
     def newest_of(self, step: str) -> list[_Row]:
         """Return the row of the newest version of every partition of `step`, without its manifest."""
         columns = [column for column in THINGS.columns if column.name not in ("manifest", "retired_at")]
@@ -379,34 +405,32 @@ class Catalog:
 
         return self._database.read(work)
 
-    def verdict_counts(self, thing_ids: Sequence[str]) -> dict[str, int]:
-        """Return how many verdicts there are on each of some Things that have any."""
-        key, counted = VERDICTS.c.thing_id, sa.func.count().label("rows")
+    def verdict_counts(self, thing_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return how many verdicts there are on each of some Things that have any, and of how many check runs."""
+        key, run = VERDICTS.c.thing_id, VERDICTS.c.check_run
+        columns = (key, sa.func.count().label("rows"), sa.func.count(run.distinct()).label("runs"))
 
-        def work(connection: sa.Connection) -> dict[str, int]:
-            found: dict[str, int] = {}
+        def work(connection: sa.Connection) -> dict[str, tuple[int, int]]:
+            found: dict[str, tuple[int, int]] = {}
             for start in range(0, len(thing_ids), _IDS_PER_QUERY):
                 some = thing_ids[start : start + _IDS_PER_QUERY]
-                query = sa.select(key, counted).where(key.in_(some)).group_by(key)
-                found |= {row.thing_id: row.rows for row in connection.execute(query)}
+                query = sa.select(*columns).where(key.in_(some)).group_by(key)
+                found |= {row.thing_id: (row.rows, row.runs) for row in connection.execute(query)}
             return found
 
         return self._database.read(work)
 
-    def verdict_heads(self, thing_ids: Sequence[str]) -> list[_Row]:
-        """Return all verdict rows on some Things, oldest check run first; `verdict` itself only where it matters.
+    def failed_verdicts(self, thing_ids: Sequence[str]) -> list[_Row]:
+        """Return the verdict rows on some Things that failed or crashed, and the first of each check run.
 
-        That is the first of each check run, and those that failed or crashed.
+        Oldest check run first, in the order they were given.
         """
         matters = (VERDICTS.c.position == 0) | VERDICTS.c.status.in_(("failed", "crashed"))
-        columns = (
-            *(VERDICTS.c[name] for name in ("thing_id", "check_run", "claim", "position", "status")),
-            sa.case((matters, VERDICTS.c.verdict)).label("verdict"),
-        )
         order = (VERDICTS.c.created_at, VERDICTS.c.check_run, VERDICTS.c.position)
 
         def work(connection: sa.Connection) -> list[_Row]:
-            found = _rows_of(connection, columns, VERDICTS.c.thing_id, thing_ids, order)
+            key, columns = VERDICTS.c.thing_id, tuple(VERDICTS.columns)
+            found = _rows_of(connection, columns, key, thing_ids, order, also=matters)
             return [dict(row._mapping) for row in found]
 
         return self._database.read(work)
@@ -465,12 +489,14 @@ def _delete(connection: sa.Connection, table: sa.Table, key: Any, wanted: Sequen
 
 def _rows_of(
     connection: sa.Connection,
-    columns: tuple[sa.ColumnElement[Any], ...],
+    columns: tuple[sa.Column[Any], ...],
     key: sa.Column[Any],
     wanted: Sequence[str],
     order: tuple[sa.Column[Any], ...] = (),
+    also: sa.ColumnElement[bool] | None = None,
 ) -> Iterator[sa.Row[Any]]:
     """Yield rows by the values of an indexed column, a bounded number of them in one statement."""
     for start in range(0, len(wanted), _IDS_PER_QUERY):
         some = wanted[start : start + _IDS_PER_QUERY]
-        yield from connection.execute(sa.select(*columns).where(key.in_(some)).order_by(*order))
+        query = sa.select(*columns).where(key.in_(some), *([] if also is None else [also]))
+        yield from connection.execute(query.order_by(*order))

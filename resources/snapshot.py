@@ -5,6 +5,8 @@ columns say of the newest versions, and reads a whole manifest only where more i
 """
 
 import json
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from resources.verdicts import Verdict
 
 _COLUMNS = ("id", "created_at", "data_version", "code_version", "spec_hash")
 _OLDER_KEPT = 1000
+_FAILED = ("failed", "crashed")
 _DIMENSIONS = ("project", "segment", "source")
 
 
@@ -39,6 +42,10 @@ class Snapshot:
     """The newest versions of some steps at one moment; see `snapshot_of`.
 
     What never changes is taken over from the snapshot before it. Retired versions are left out.
+
+    Attributes:
+        begun: When reading began, by the clock that never jumps.
+        steps: The steps that were read.
     """
 
     def __init__(self, store: Store, steps: Iterable[str], before: "Snapshot | None" = None) -> None:
@@ -49,13 +56,14 @@ class Snapshot:
             steps: The steps to read.
             before: An earlier snapshot of the same store.
         """
+        self.begun, self.steps = time.monotonic(), tuple(steps)
         self._store = store
         self._steps: dict[str, dict[str, Thing]] = {}
         self._known: dict[str, Thing] = {}
         self._older: dict[str, Thing] = {}
         if before and len(before._older) < len(before._known) + _OLDER_KEPT:
             self._older |= before._older
-        rows = [row for step in steps for row in store.catalog.newest_of(step)]
+        rows = [row for step in self.steps for row in store.catalog.newest_of(step)]
         taken_over = before._known if before else {}
         fresh = [row["id"] for row in rows if row["id"] not in taken_over]
         based_on: dict[str, list[str]] = defaultdict(list)
@@ -104,35 +112,44 @@ class Snapshot:
         return judged.blocking if judged else ()
 
     def _read_verdicts(self, before: Mapping[str, Judged]) -> dict[str, Judged]:
-        counts = self._store.catalog.verdict_counts(list(self._known))
-        same = {
-            one: before[one] for one, rows in counts.items() if one in before and before[one].rows == rows
+        catalog = self._store.catalog
+        counts = catalog.verdict_counts(list(self._known))
+        found = {
+            one: before[one] for one, (rows, _) in counts.items() if one in before and before[one].rows == rows
         }
-        changed = [one for one in counts if one not in same]
+        changed = [one for one in counts if one not in found]
+        once = [one for one in changed if counts[one][1] == 1]
+        # Where checks ran again, a verdict that failed may stand no more.
+        again = [one for one in changed if counts[one][1] > 1]
         newest: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
         first: dict[tuple[str, str], str] = {}
-        for row in self._store.catalog.verdict_heads(changed):
+        for row in (*catalog.failed_verdicts(once), *catalog.verdicts(again)):
             newest[row["thing_id"]][row["claim"]] = row
             if row["position"] == 0:
                 first[row["thing_id"], row["check_run"]] = row["verdict"]
         for one, claims in newest.items():
-            verdicts = [
-                _verdict(row["verdict"]) for row in claims.values() if row["status"] in ("failed", "crashed")
-            ]
+            failed = [_verdict(row["verdict"]) for row in claims.values() if row["status"] in _FAILED]
             runs = {row["check_run"] for row in claims.values()}
-            marks = [_verdict(first[one, run]).details for run in sorted(runs) if (one, run) in first]
-            same[one] = Judged(tuple(v for v in verdicts if v.blocks), tuple(marks), counts[one])
-        return same
+            marks = tuple(_verdict(first[one, run]).details for run in sorted(runs))
+            found[one] = Judged(tuple(v for v in failed if v.blocks), marks, counts[one][0])
+        return found
 
 
 _last: WeakKeyDictionary[Store, Snapshot] = WeakKeyDictionary()
+_taking = threading.Lock()
 
 
 def snapshot_of(store: Store, steps: Iterable[str]) -> Snapshot:
-    """Take a snapshot; what cannot have changed is taken over from the store's last one in this process."""
-    taken = Snapshot(store, steps, _last.get(store))
-    _last[store] = taken
-    return taken
+    """Take a snapshot; what cannot have changed is taken over from the store's last one in this process.
+
+    Threads that ask at the same time take one after the other, and one that was taken meanwhile serves all who wait.
+    """
+    asked, wanted = time.monotonic(), tuple(steps)
+    with _taking:
+        last = _last.get(store)
+        if last is None or last.begun < asked or last.steps != wanted:
+            last = _last[store] = Snapshot(store, wanted, last)
+        return last
 
 
 def _verdict(text: str) -> Verdict:
