@@ -176,7 +176,7 @@ class _Listed(Mapping[str, Any]):
         return self._full
 
     def __getitem__(self, name: str) -> Any:
-        return self._here[name] if name in self._here else self._whole()[name]
+        return self._here[name] if self._full is None and name in self._here else self._whole()[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._whole())
