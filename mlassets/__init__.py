@@ -1,3 +1,19 @@
 """Recurring modelling work as a Dagster asset graph of immutable, versioned Things."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlassets.releasing.bundles import load_bundle as load_release
+
+__all__ = ["__version__", "load_release"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up when it is asked for: importing the package loads nothing.
+    if name == "load_release":
+        from mlassets.releasing.bundles import load_bundle
+
+        return load_bundle
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -294,50 +294,93 @@ def report(
 
 @app.command()
 def review(
-    project: Annotated[str, typer.Argument(help="The project whose newest aggregate is decided on.")],
+    project: Annotated[str, typer.Argument(help="The project whose newest version is decided on.")],
     decision: Annotated[str, typer.Argument(help="`approve` or `reject`.")],
     comment: Annotated[str, typer.Option(help="Why.")],
     reviewer: Annotated[
         str | None, typer.Option(help="Who decides; by default the user at the keyboard.")
     ] = None,
     send_back_to: Annotated[str, typer.Option(help="The step that a rejection sends the work back to.")] = "",
+    segment: Annotated[
+        list[str] | None, typer.Option(help="Send back only this segment; may be given several times.")
+    ] = None,
+    version: Annotated[
+        str,
+        typer.Option(
+            help="Id of the aggregate or review that you looked at; refused if there is a newer one."
+        ),
+    ] = "",
     home: HomeOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Decide on a project's newest aggregate; an approval publishes it."""
-    import getpass
+    """Decide on a project's newest version; an approval publishes it."""
+    from mlassets.by_hand import decide_on
 
+    console = Console(stderr=True) if json_output else out
+    with _told(), showing_progress(console) as (on_start, on_end):
+        decided = decide_on(
+            _home(home),
+            project,
+            decision,
+            comment=comment,
+            reviewer=reviewer,
+            send_back_to=send_back_to,
+            segments=segment or (),
+            version=version,
+            on_start=on_start,
+            on_end=on_end,
+        )
+    if json_output:
+        _print_json(
+            {
+                **vars(decided.outcome),
+                "decision": vars(decided.claim),
+                "review": decided.review,
+                "release": decided.release,
+            }
+        )
+    raise typer.Exit({"failed": FAILED, "blocked": BLOCKED}.get(decided.outcome.state, 0))
+
+
+@app.command()
+def release(
+    project: Annotated[str, typer.Argument(help="The project.")],
+    action: Annotated[
+        str, typer.Argument(help="`history`, `rollback` or `promote` (the challenger).")
+    ] = "history",
+    to: Annotated[
+        str,
+        typer.Option(help="Roll back to this release; by default to the champion before the present one."),
+    ] = "",
+    comment: Annotated[str, typer.Option(help="Why.")] = "",
+    by: Annotated[str | None, typer.Option(help="Who does it; by default the user at the keyboard.")] = None,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """The releases of a project: its champion, its challenger, its history; and going back to an earlier one."""
+    from mlassets import by_hand
     from mlassets.projects import named_project
-    from mlassets.releasing.review import check_decision
-    from mlassets.runs import Runner, instance_of
-    from mlassets.steps import AGGREGATE, PUBLISH, REVIEW
-    from resources.things import Partition
+    from mlassets.releasing.aliases import history_of
 
+    if action not in ("history", "rollback", "promote"):
+        _stop(f"{action!r} is no action; write `history`, `rollback` or `promote`", WRONG)
+    if to and action != "rollback":
+        _stop(
+            "--to says which release to roll back to; write `mlassets release PROJECT rollback --to ID`",
+            WRONG,
+        )
     with _told():
         where = _home(home)
         spec = named_project(where.projects(), project)
-        where.store.require(AGGREGATE, Partition.project(spec.project))
-        who = reviewer or getpass.getuser()
-        check_decision(decision, who, send_back_to)
-        console = Console(stderr=True) if json_output else out
-        with instance_of(where.settings) as instance, showing_progress(console) as (on_start, on_end):
-            runner = Runner(where, instance, on_start, on_end)
-            outcome = runner.run(
-                (REVIEW, PUBLISH),
-                Partition.project(spec.project).key,
-                f"{decision} by {who}",
-                config={
-                    REVIEW: {
-                        "decision": decision,
-                        "reviewer": who,
-                        "comment": comment,
-                        "send_back_to": send_back_to,
-                    }
-                },
-            )
+        if action == "rollback":
+            by_hand.roll_back(where, spec.project, to, comment=comment, by=by)
+        elif action == "promote":
+            by_hand.promote(where, spec.project, comment=comment, by=by)
+        rows = history_of(where.store, spec.project)
     if json_output:
-        _print_json(vars(outcome))
-    raise typer.Exit({"failed": FAILED, "blocked": BLOCKED}.get(outcome.state, 0))
+        _print_json({"project": spec.project, "releases": rows})
+    else:
+        print_releases(out, spec.project, rows)
 
 
 @app.command()
@@ -376,14 +419,14 @@ def alerts(
 
 def _test_channels(channels: list[Any], settings: Any, json_output: bool) -> NoReturn:
     """Send a test alert through every channel, one after the other, and end."""
-    from mlassets.alerting.channels import NotSent, test_alert
+    from mlassets.alerting.channels import NotSent, sample_alert
 
     if not channels:
         _stop("no alert channel is set: MLASSETS_ALERTS is a JSON list of URLs", WRONG)
     results = []
     for channel in channels:
         try:
-            channel.send([test_alert(settings.dagster_url or "")])
+            channel.send([sample_alert(settings.dagster_url or "")])
             results.append({"channel": channel.name, "error": ""})
         except NotSent as error:
             results.append({"channel": channel.name, "error": str(error)})
@@ -710,6 +753,24 @@ def print_findings(console: Console, findings: list[Any]) -> None:
             console.print(f"      {escape(one.remedy)}", highlight=False, soft_wrap=True)
     counts = {state: sum(one.state == state for one in findings) for state in ("wrong", "warn")}
     console.print(f"{counts['wrong']} wrong, {counts['warn']} to look at.")
+
+
+def print_releases(console: Console, project: str, rows: list[dict[str, Any]]) -> None:
+    """Print the releases of a project as a table, newest first."""
+    if not rows:
+        console.print(f"{escape(project)} has no release yet.")
+        return
+    for row in rows:
+        word = row["action"].replace("_", " ")
+        of = f", holds {row['release_of']}" if row["release_of"] != row["id"] else ""
+        stands = f" [green]{row['standing']}[/green]" if row["standing"] else ""
+        said = f" ({escape(row['comment'])})" if row["comment"] else ""
+        console.print(
+            f"{row['id']} {row['created_at'][:19]} UTC{stands}: {word} as {row['alias']} by "
+            f"{escape(row['by']) or 'nobody'}{said}{of}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def print_verdicts(console: Console, rows: list[dict[str, Any]], every: bool) -> None:

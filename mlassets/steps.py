@@ -26,8 +26,8 @@ CODE_VERSIONS = {
     MODEL_READY: "1",
     MODEL: "1",
     AGGREGATE: "1",
-    REVIEW: "1",
-    PUBLISH: "1",
+    REVIEW: "2",
+    PUBLISH: "2",
 }
 
 # Under this name every verdict says by which limits it was found.

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pytest
 from blake3 import blake3
 
-from mlassets.releasing.release import made_from, predict
+from mlassets.releasing.bundles import predict
+from mlassets.releasing.release import made_from
 from mlassets.steps import SEGMENT_STEPS, STEPS
 from mlassets_tests.small_homes import (
     SEGMENTS,

@@ -796,6 +796,14 @@ class Store:
         # Sorted here: PostgreSQL sorts text by the rules of its own language.
         return {thing.partition: thing for thing in sorted(things, key=lambda one: one.partition.key)}
 
+    def labelled(
+        self, step: str, name: str, text: str, partition: Partition | None = None
+    ) -> dict[Partition, Thing]:
+        """Return the newest version with a label of every partition of a step, or of one of them."""
+        texts = self.catalog.labelled(step, name, text, partition.key if partition else None)
+        things = [Thing.from_json(one, self.lake) for one in texts]
+        return {thing.partition: thing for thing in sorted(things, key=lambda one: one.partition.key)}
+
     def read(self, thing: "Thing | str") -> Thing:
         """Return a Thing, by itself or by its id, and record that it was read.
 

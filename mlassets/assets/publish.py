@@ -7,7 +7,7 @@ import dagster as dg
 from mlassets.conditions import ON_NEW_INPUT
 from mlassets.home import Home
 from mlassets.partitions import projects
-from mlassets.releasing.release import make_release
+from mlassets.releasing.aliases import published
 from mlassets.steps import CODE_VERSIONS, PUBLISH, step_hash
 from resources.things import Draft, Thing
 
@@ -27,7 +27,8 @@ from resources.things import Draft, Thing
 def publish(context: dg.AssetExecutionContext, review: Thing, home: Home) -> Iterator[dg.Output[Draft]]:
     """The predictions of the approved version, its models in one bundle, and a model card.
 
-    Nothing is published while the review waits or has rejected.
+    Nothing is published while the review waits or has rejected. What a person has rolled back or promoted since the
+    approval is published again in its place.
     """
     spec = home.project(context.partition_key)
     if review.parameters["decision"] != "approve":
@@ -36,13 +37,13 @@ def publish(context: dg.AssetExecutionContext, review: Thing, home: Home) -> Ite
         )
         return
     with home.store.recording() as read:
-        release = make_release(home.store, review, spec)
+        release = published(home.store, review, spec)
     yield dg.Output(
         Draft(
             dataset=release.predictions,
             parameters=release.parameters,
             metrics={"round_trip_error": release.round_trip_error, "rows": release.predictions.num_rows},
-            labels={"alias": "champion"},
+            labels={"alias": release.parameters["alias"]},
             artifacts=release.artifacts,
             based_on=read,
             code_version=CODE_VERSIONS[PUBLISH],

@@ -7,7 +7,10 @@ import dagster as dg
 from mlassets.conditions import ON_NEW_INPUT
 from mlassets.home import Home
 from mlassets.partitions import projects
-from mlassets.releasing.review import Decision, decide, evidence_page, verdicts_below
+from mlassets.releasing.deciding import claim_decision, standing_claim
+from mlassets.releasing.evidence import evidence_page, gather
+from mlassets.releasing.review import decide
+from mlassets.rework import loops_of
 from mlassets.steps import CODE_VERSIONS, REVIEW, step_hash
 from resources.things import Draft, Thing
 
@@ -20,12 +23,16 @@ class ReviewConfig(dg.Config):
         reviewer: Who decides.
         comment: Why.
         send_back_to: The step that a rejection sends the work back to.
+        segments: The segments that are sent back; empty means all.
+        version: Id of the aggregate or review that was looked at; refused if it is not the newest any more.
     """
 
     decision: str = ""
     reviewer: str = ""
     comment: str = ""
     send_back_to: str = ""
+    segments: list[str] = []
+    version: str = ""
 
 
 @dg.asset(
@@ -41,28 +48,33 @@ class ReviewConfig(dg.Config):
 def review(context: dg.AssetExecutionContext, config: ReviewConfig, aggregate: Thing, home: Home) -> Draft:
     """The decision on one version of the aggregate: approve, reject or wait.
 
-    By the project's rules in `auto` mode, by a person in `manual` mode.
+    By a person, whose decision is claimed first and stands when the same version is reviewed again; else by the
+    project's rules in `auto` mode, and not at all in `manual` mode.
     """
-    spec = home.project(context.partition_key)
-    below = verdicts_below(home.store, aggregate)
-    decision: Decision = decide(
+    spec, store = home.project(context.partition_key), home.store
+    if config.decision:
+        # A run that is retried has the same root, and finds its own claim.
+        given = config.model_dump() | {"token": context.run.root_run_id or context.run.run_id}
+        claim_decision(store, spec, given.pop("decision"), **given)
+    with store.recording() as read:
+        evidence = gather(store, aggregate, spec)
+    decision = decide(
         spec.review,
-        aggregate.metrics,
-        [verdict for _, verdict in below],
-        decision=config.decision,
-        reviewer=config.reviewer,
-        comment=config.comment,
-        send_back_to=config.send_back_to,
+        evidence.facts,
+        standing_claim(store, spec, aggregate),
+        send_back_to=spec.rework.send_back_to,
+        loops=loops_of(store, aggregate),
+        limit=spec.rework.limit,
     )
+    parameters = decision.as_parameters() | {"aggregate": aggregate.id} | evidence.as_parameters()
     return Draft(
-        parameters=decision.as_parameters() | {"aggregate": aggregate.id},
+        parameters=parameters,
         metrics={"satisfaction": decision.satisfaction},
         artifacts={
-            "decision.json": json.dumps(
-                {**decision.as_parameters(), "aggregate": aggregate.id}, indent=2
-            ).encode(),
-            "evidence.html": evidence_page(spec.project, aggregate, below, decision),
+            "decision.json": json.dumps(parameters, indent=2, default=str).encode(),
+            "evidence.html": evidence_page(evidence, decision),
         },
+        based_on=read,
         code_version=CODE_VERSIONS[REVIEW],
         spec_hash=step_hash(spec, REVIEW),
     )

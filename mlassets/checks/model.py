@@ -8,7 +8,8 @@ import dagster as dg
 from mlassets.checks.reporting import declare, report
 from mlassets.home import Home
 from mlassets.partitions import segments
-from mlassets.releasing.release import MODEL_FILE, made_from
+from mlassets.releasing.bundles import MODEL_FILE
+from mlassets.releasing.release import made_from
 from mlassets.steps import MODEL, MODEL_READY
 from resources.things import Thing
 

@@ -12,10 +12,17 @@ from mlassets.releasing.release import round_trip_error
 from mlassets.steps import PUBLISH
 from resources.things import Thing
 from resources.verdicts import Verdict
+from resources.warehouse import consumption_is_current, rebuild_consumption
 
 
 def verdicts_on(home: Home, publish: Thing) -> list[Verdict]:
-    """The bundle, read back from the lake, makes the released predictions again."""
+    """The bundle, read back from the lake, makes the released predictions again.
+
+    A kill may have come between the release and the consumption database, which is then brought up to date.
+    """
+    database = home.settings.consumption
+    if not consumption_is_current(home.store, database, PUBLISH):
+        rebuild_consumption(home.store, database, PUBLISH)
     released = publish.table()
     models = {name: home.store.get(one) for name, one in publish.parameters["models"].items()}
     error = round_trip_error(home.store, publish.artifact("bundle.zip"), models, released)

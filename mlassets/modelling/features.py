@@ -197,6 +197,53 @@ def make_model_ready(
     return ModelReady(ready, parameters, _metrics(ready, target, task, labels, lost))
 
 
+def prepare_rows(
+    table: pa.Table, *, transformations: Mapping[str, Mapping[str, str]], key: Sequence[str] = ()
+) -> pa.Table:
+    """Turn rows into features as they were turned when a model-ready table was made, value for value.
+
+    Args:
+        table: Rows with the columns that are read, of the types that they had in the draw.
+        transformations: As the parameters of a model-ready table have them.
+        key: Columns that name a row; without any the row's number.
+
+    Returns:
+        `row_key` and the features, with roles and kinds in the field metadata.
+
+    Raises:
+        UnknownColumn: If a column is missing.
+        UnusableColumn: If a column cannot be read as its kind, or a transformation is none of ours.
+    """
+    keys = _row_keys(table, key) if table.num_rows else pa.chunked_array([pa.array([], pa.string())])
+    fields, arrays = [with_role(pa.field(ROW_KEY, pa.string()), "key")], [keys]
+    made: dict[str, dict[str, tuple[pa.ChunkedArray, Kind]]] = {}
+    for feature, how in transformations.items():
+        name = how["from"]
+        if name not in table.column_names:
+            raise UnknownColumn(name, f"the feature {feature!r}", table.column_names)
+        if name not in made:
+            # A feature that is a part of a date has a name of its own, any other that of its column.
+            kind = how["kind"] if feature == name else "datetime"
+            encoded, _ = _encode(name, table[name], kind, keep=True)
+            made[name] = {one: (values, of) for one, values, of, _ in encoded}
+        if feature not in made[name]:
+            raise UnusableColumn(f"the feature {feature!r} cannot be made of the column {name!r}")
+        values, of = made[name][feature]
+        fields.append(with_role(pa.field(feature, values.type), "feature", of))
+        arrays.append(values)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def with_target(table: pa.Table, *, target: str, task: Task, positive: object | None = None) -> pa.Table:
+    """Return the drawn rows that have a target: those that are in the model-ready table, in its order.
+
+    Raises:
+        TargetUnusable: If the target does not fit the task.
+    """
+    values, _ = _target_values(table[target], target, task, positive)
+    return table.filter(values.is_valid()) if values.null_count else table
+
+
 def _check_names(
     table: pa.Table,
     target: str,

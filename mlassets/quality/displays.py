@@ -35,4 +35,11 @@ class Picture:
     png: bytes
 
 
-Display = Text | Table | Figure | Picture
+@dataclass(frozen=True)
+class Code:
+    """Lines to be typed or read as they are."""
+
+    text: str
+
+
+Display = Text | Table | Figure | Picture | Code

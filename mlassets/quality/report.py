@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from mlassets.quality.checks import CHECKS
-from mlassets.quality.displays import Display, Figure, Picture, Table, Text
+from mlassets.quality.displays import Code, Display, Figure, Picture, Table, Text
 from mlassets.quality.suites import Judgement
 from resources.verdicts import Verdict
 
@@ -31,6 +31,7 @@ def render_report(
     title: str,
     rows: Sequence[tuple[str, str]] = (),
     pictures: Mapping[str, bytes] | None = None,
+    sections: Sequence[tuple[str, Sequence[Display]]] = (),
 ) -> bytes:
     """Return the report on one judged Thing as a UTF-8 HTML page of less than 6 MB.
 
@@ -43,6 +44,7 @@ def render_report(
         title: What was judged (`late-flights|EWR model`).
         rows: Identity of the Thing: label and value (id, partition, created).
         pictures: PNG pictures by name.
+        sections: What stands before the verdicts: headings, each with what is shown below it.
     """
     import jinja2
 
@@ -71,6 +73,7 @@ def render_report(
         rows=rows,
         entries=entries,
         counts=_counts(verdicts),
+        sections=[(heading, [page.item(one) for one in items]) for heading, items in sections],
         pictures=shown,
         style=_safe(style()),
         scripts=[_safe(script), _safe(draw)] if figures else [],
@@ -110,6 +113,8 @@ class _Page:
         """Return one display as the template wants it, or a note that it was too large."""
         if isinstance(display, Text):
             return {"kind": "text", "text": display.text}
+        if isinstance(display, Code):
+            return {"kind": "code", "text": display.text}
         if isinstance(display, Table):
             return {"kind": "table", "header": display.header, "rows": display.rows}
         if isinstance(display, Figure):

@@ -1,14 +1,7 @@
-"""A release: the approved predictions, the models that made them in one bundle, and a model card.
-
-A bundle is a zip file: `release.json` (what it is), and `segments/<number>/model.skops` for each segment. It needs
-neither store nor catalog: `predict(bundle, table, segment)` reproduces the released predictions.
-"""
+"""A release: the approved predictions, the models that made them in one bundle, and a model card."""
 
 import html
-import io
-import json
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlassets.modelling.features import with_target
 from mlassets.projects import ProjectSpec
+from mlassets.releasing.bundles import MODEL_FILE, Bundle, make_bundle
 from mlassets.steps import DRAW_DATA, MODEL_READY, PUBLISH
+from resources import releases
 from resources.errors import MlassetsError
+from resources.releases import CHAMPION
 from resources.roles import ROW_KEY, SPLIT
 from resources.things import Partition, Store, Thing, UnknownThing
-
-CHAMPION = "champion"
-MODEL_FILE = "model.skops"
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class RoundTripFailed(MlassetsError):
@@ -51,8 +44,13 @@ class Release:
 
 
 def champion_of(store: Store, project: str) -> Thing | None:
-    """Return the project's newest release, if there is one."""
-    return store.latest(PUBLISH, Partition.project(project))
+    """Return the release of a project that is its champion, if there is one."""
+    return releases.champion(store, PUBLISH, Partition.project(project))
+
+
+def challenger_of(store: Store, project: str) -> Thing | None:
+    """Return the release of a project that is its challenger, if there is one."""
+    return releases.challenger(store, PUBLISH, Partition.project(project))
 
 
 def champion_model(store: Store, partition: Partition) -> bytes | None:
@@ -90,7 +88,7 @@ def made_from(store: Store, thing: Thing, step: str) -> Thing:
     raise UnknownThing(f"{thing} is not based on any {step}")
 
 
-def make_release(store: Store, review: Thing, spec: ProjectSpec) -> Release:
+def make_release(store: Store, review: Thing, spec: ProjectSpec, alias: str = CHAMPION) -> Release:
     """Gather the approved version and prove that its bundle predicts the same.
 
     Raises:
@@ -101,12 +99,12 @@ def make_release(store: Store, review: Thing, spec: ProjectSpec) -> Release:
     predictions = aggregate.table()
     parameters = {
         "release": f"{spec.project} {review.created_at:%Y-%m-%d %H:%M:%S}",
-        "alias": CHAMPION,
+        "alias": alias,
         "review": review.id,
         "aggregate": aggregate.id,
         "models": {name: thing.id for name, thing in models.items()},
     }
-    bundle = make_bundle(spec, models)
+    bundle = bundle_of(store, spec, models)
     error = round_trip_error(store, bundle, models, predictions)
     if error != 0:
         raise RoundTripFailed(
@@ -117,67 +115,23 @@ def make_release(store: Store, review: Thing, spec: ProjectSpec) -> Release:
     return Release(predictions, parameters, {"bundle.zip": bundle, "model_card.md": card.encode()}, error)
 
 
-def make_bundle(spec: ProjectSpec, models: Mapping[str, Thing]) -> bytes:
-    """Return the models and what they need as one zip file; equal models give equal bytes."""
-    segments = [
-        # Not the model's id, which no two runs share: the parameters of the release hold the ids.
-        {"segment": name, "model": thing.data_version, "file": f"segments/{number}/{MODEL_FILE}"}
-        for number, (name, thing) in enumerate(sorted(models.items()))
-    ]
-    about = {
-        "project": spec.project,
-        "description": spec.description,
-        "target": spec.target.model_dump(mode="json"),
-        "segments": segments,
-    }
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        _add(archive, "release.json", json.dumps(about, indent=2).encode())
-        for entry in segments:
-            _add(archive, entry["file"], models[entry["segment"]].artifact(MODEL_FILE))
-    return buffer.getvalue()
-
-
-def predict(bundle: bytes, rows: pa.Table, segment: str) -> pa.Table:
-    """Predict with the model of one segment of a bundle.
-
-    Args:
-        bundle: The bytes of `bundle.zip`.
-        rows: Model-ready rows (the features with their roles; see `resources.roles`).
-        segment: Which segment's model to use.
-
-    Returns:
-        One row for each of `rows`: `row_key`, `prediction`, and for a classification the probabilities.
-
-    Raises:
-        UnknownSegment: If the bundle has no model of that segment.
-    """
-    from mlassets.modelling.persistence import load_estimator
-    from mlassets.modelling.prediction import predict_rows
-
-    with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
-        about = json.loads(archive.read("release.json"))
-        files = {one["segment"]: one["file"] for one in about["segments"]}
-        if segment not in files:
-            raise UnknownSegment(f"the bundle has no model of {segment!r}; it has {', '.join(sorted(files))}")
-        estimator = load_estimator(archive.read(files[segment]))
-    return predict_rows(estimator, rows, about["target"]["task"])
-
-
-class UnknownSegment(MlassetsError):
-    """A bundle has no model of this segment."""
+def bundle_of(store: Store, spec: ProjectSpec, models: Mapping[str, Thing]) -> bytes:
+    """Return the bundle of a project's models, with how raw rows become what they were trained on."""
+    ready = {name: made_from(store, model, MODEL_READY) for name, model in models.items()}
+    draws = {name: made_from(store, one, DRAW_DATA) for name, one in ready.items()}
+    return make_bundle(spec, models, ready, draws)
 
 
 def round_trip_error(store: Store, bundle: bytes, models: Mapping[str, Thing], released: pa.Table) -> float:
     """Return the largest absolute difference between released predictions and those of the bundle.
 
-    Rows and values that only one side has, and labels that differ, count as an infinite difference.
+    The bundle is given raw rows, as whoever uses it has them; one that older code published, model-ready rows. Rows
+    and values that only one side has, and labels that differ, count as an infinite difference.
     """
+    loaded = Bundle(bundle)
     largest = 0.0
     for segment, model in models.items():
-        ready = made_from(store, model, MODEL_READY)
-        rows = ready.table(filter=pc.field(SPLIT) == "test")
-        again = predict(bundle, rows, segment).sort_by(ROW_KEY)
+        again = _predicted_again(store, loaded, model, segment).sort_by(ROW_KEY)
         before = released.filter(pc.equal(released["segment"], segment)).sort_by(ROW_KEY)
         if not again[ROW_KEY].combine_chunks().equals(before[ROW_KEY].combine_chunks()):
             return float("inf")
@@ -190,6 +144,20 @@ def round_trip_error(store: Store, bundle: bytes, models: Mapping[str, Thing], r
             differences = np.abs(old.to_numpy() - new.to_numpy())
             largest = max(largest, float("inf") if np.isnan(differences).any() else float(differences.max()))
     return largest
+
+
+def _predicted_again(store: Store, bundle: Bundle, model: Thing, segment: str) -> pa.Table:
+    """Return what the bundle predicts for the rows that a model was tested on, by their keys."""
+    ready = made_from(store, model, MODEL_READY)
+    if not bundle.takes_raw_rows(segment):
+        return bundle.predict_ready(ready.table(filter=pc.field(SPLIT) == "test"), segment)
+    marked = ready.table([ROW_KEY, SPLIT])
+    draw, how = made_from(store, ready, DRAW_DATA).table(), ready.parameters
+    raw = with_target(draw, target=how["target"], task=how["task"], positive=how.get("positive"))
+    in_test = pc.equal(marked[SPLIT], "test")
+    again: pa.Table = bundle.predict(raw.filter(in_test), segment)
+    # Rows without a key of their own are numbered anew: those are numbers within the draw.
+    return again.set_column(0, ROW_KEY, marked[ROW_KEY].filter(in_test))
 
 
 def model_card(spec: ProjectSpec, review: Thing, aggregate: Thing, models: Mapping[str, Thing]) -> str:
@@ -224,8 +192,3 @@ def _text(text: str) -> str:
     """Return what a user wrote as one line of Markdown that shows it as it is."""
     line = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"[\\`*_\[\]|#~]", lambda found: f"\\{found[0]}", line)
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    # A fixed time and no compression: equal content gives equal bytes; models are compressed already.
-    archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)

@@ -12,17 +12,16 @@ from mlassets.modelling.features import make_model_ready
 from mlassets.modelling.persistence import dump_estimator, load_estimator
 from mlassets.modelling.training import train
 from mlassets.projects import ProjectSpec
+from mlassets.releasing.bundles import UnknownSegment, predict
 from mlassets.releasing.release import (
     RoundTripFailed,
-    UnknownSegment,
+    bundle_of,
     champion_draw,
     champion_model,
     champion_of,
     made_from,
-    make_bundle,
     make_release,
     model_card,
-    predict,
     round_trip_error,
 )
 from mlassets_tests.modelling.drawn import departures
@@ -62,7 +61,11 @@ class Approved:
                 test=0.25,
                 validation=0.25,
             )
-            ready = self.store.commit("model_ready", partition, Draft(dataset=made.table, based_on=[draw.id]))
+            ready = self.store.commit(
+                "model_ready",
+                partition,
+                Draft(dataset=made.table, parameters=made.parameters, based_on=[draw.id]),
+            )
             trained = train(
                 made.table,
                 task="binary",
@@ -142,16 +145,16 @@ def test_what_a_release_is_made_of_counts_as_read(approved: Approved) -> None:
 
 def test_the_same_models_give_the_same_bundle(approved: Approved) -> None:
     turned = dict(reversed(approved.models.items()))
-    assert make_bundle(SPEC, approved.models) == make_bundle(SPEC, turned)
+    assert bundle_of(approved.store, SPEC, approved.models) == bundle_of(approved.store, SPEC, turned)
 
 
 def test_another_home_makes_the_same_bundle_of_the_same_data(approved: Approved, twin: Approved) -> None:
     assert twin.models["EWR"].id != approved.models["EWR"].id
-    assert make_bundle(SPEC, twin.models) == make_bundle(SPEC, approved.models)
+    assert bundle_of(twin.store, SPEC, twin.models) == bundle_of(approved.store, SPEC, approved.models)
 
 
 def test_a_bundle_names_no_file_after_what_a_user_wrote(approved: Approved) -> None:
-    with zipfile.ZipFile(io.BytesIO(make_bundle(SPEC, approved.models))) as archive:
+    with zipfile.ZipFile(io.BytesIO(bundle_of(approved.store, SPEC, approved.models))) as archive:
         assert archive.namelist() == ["release.json", "segments/0/model.skops", "segments/1/model.skops"]
         about = json.loads(archive.read("release.json"))
     assert {one["segment"] for one in about["segments"]} == {"EWR", STRANGE}
@@ -161,11 +164,11 @@ def test_a_bundle_names_no_file_after_what_a_user_wrote(approved: Approved) -> N
 def test_a_bundle_without_a_segment_says_which_it_has(approved: Approved) -> None:
     rows = made_from(approved.store, approved.models["EWR"], "model_ready").table()
     with pytest.raises(UnknownSegment, match=r"(?s)no model of 'JFK'; it has .*EWR"):
-        predict(make_bundle(SPEC, approved.models), rows, "JFK")
+        predict(bundle_of(approved.store, SPEC, approved.models), rows, "JFK")
 
 
 def test_the_round_trip_finds_any_difference(approved: Approved) -> None:
-    bundle, released = make_bundle(SPEC, approved.models), approved.aggregate.table()
+    bundle, released = bundle_of(approved.store, SPEC, approved.models), approved.aggregate.table()
 
     def error_of(table: pa.Table) -> float:
         return round_trip_error(approved.store, bundle, approved.models, table)
