@@ -108,7 +108,7 @@ def channels_of(urls: Sequence[str]) -> list[Channel]:
     return list({one.id: one for one in found}.values())
 
 
-def test_alert(link: str = "") -> Alert:
+def sample_alert(link: str = "") -> Alert:
     """Return an alert that says that it is none."""
     now = datetime.now(UTC)
     where = socket.gethostname()
@@ -224,6 +224,8 @@ class MailChannel(Channel):
         self._port = _port(parts) or (465 if self._implicit else 587 if parts.username else 25)
         self._tls = asked.get("tls", "on") != "off"
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
+        if not (self._user + self._password).isascii():
+            raise ValueError("mail servers are given users and passwords in ASCII letters only")
         self._from = _address(asked.get("from") or "")
         self._to = [_address(text) for _, text in getaddresses([asked.get("to", "")]) if text]
         if not self._to:
@@ -325,9 +327,11 @@ def _why(error: BaseException) -> str:
         return f"it refuses the recipients {', '.join(error.recipients)}"
     if isinstance(error, smtplib.SMTPResponseException):
         return f"answered {error.smtp_code} {error.smtp_error!r}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     if isinstance(error, requests.RequestException):
         return "the connection broke" if isinstance(error, requests.ConnectionError) else type(error).__name__
-    return str(error) or type(error).__name__
+    return str(error) if isinstance(error, smtplib.SMTPException) and str(error) else type(error).__name__
 
 
 def _reason(error: BaseException) -> BaseException | None:

@@ -137,14 +137,15 @@ def _blocked(project: str, seen: Snapshot, thing: Thing | None, settings: Settin
 
 
 def _waiting(spec: ProjectSpec, review: Thing, settings: Settings, now: datetime) -> Alert:
-    unmet = [str(one["rule"]) for one in review.parameters["rules"] if not one["met"]]
-    rules = "Every rule is met." if not unmet else f"Not met: {'; '.join(unmet)}."
+    rules = review.parameters.get("rules", [])
+    unmet = [str(one["rule"]) for one in rules if not one["met"]]
+    met = f"Not met: {'; '.join(unmet)}.\n" if unmet else "Every rule is met.\n" if rules else ""
     return alert(
         f"waiting_review/{review.id}",
         "waiting_review",
         spec.project,
         f"{spec.project}: a review waits for {reviewers_of(spec)}",
-        f"Since {since(review.created_at, now)}: {review.parameters['comment']}.\n{rules}\n"
+        f"Since {since(review.created_at, now)}: {review.parameters.get('comment', '')}.\n{met}"
         f'Decide with `mlassets review {spec.project} approve --comment "…"`, or `reject`.',
         f"{settings.reports_url}/{review.id}/evidence.html"
         if settings.reports_url
