@@ -87,7 +87,7 @@ def held(retrain: RetrainSpec, facts: Facts) -> Held:
     hindered = [limit for limit in limits if not limit.holds]
     if not rule.holds or not hindered:
         return replace(rule, parts=parts, next_at=_later(parts))
-    text = f"{rule.text}, but {' and '.join(limit.text for limit in hindered)}"
+    text = f"{_joined(hindered, ' and ')} ({rule.text})"
     return Held(False, text, parts, _later(parts), rule.scheduled_at)
 
 
@@ -178,9 +178,7 @@ def _cron(rule: CronRule, facts: Facts) -> Held:
     # Where the clock was set back, what was made later than now is as good as made now.
     upcoming = _scheduled(rule.cron, rule.timezone, max(facts.now, waiting_since))
     when = f"{schedule} asks next at {_clock(upcoming, rule)}" if upcoming else f"{schedule} never asks again"
-    if facts.changed:
-        return Held(False, when, next_at=upcoming)
-    return Held(False, f"nothing new has landed, and {when}", next_at=upcoming)
+    return Held(False, when, next_at=upcoming)
 
 
 def _drift(rule: DriftRule, facts: Facts) -> Held:
