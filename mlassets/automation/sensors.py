@@ -33,9 +33,9 @@ LOOKS_BEFORE_LEFT = 4
 KEYS_PER_QUERY = 200
 LEFT_TO_DAGSTER = (MODEL, REVIEW, PUBLISH)
 RUN_KEY = "dagster/run_key"
+WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 UNDERWAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
+    *WAITING,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
@@ -221,7 +221,7 @@ def _page(
     What is due stays due until it is done, so nothing needs to be remembered: the next look goes on. A short queue also
     means that what runs is what is due now, not what was due an hour ago.
     """
-    queued = context.instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+    queued = context.instance.get_runs_count(dg.RunsFilter(statuses=WAITING))
     left = max(most - queued, 0)
     for start in range(0, len(requests), KEYS_PER_QUERY):
         if not left:

@@ -9,8 +9,11 @@ import pytest
 
 from mlassets.automation.sensors import (
     changed_spec_sensor,
+    left_work_sensor,
     new_data_sensor,
     new_files_sensor,
+    new_models_sensor,
+    sent_back_sensor,
     sync_partitions,
 )
 from mlassets.definitions import definitions
@@ -211,7 +214,7 @@ def test_changed_code_and_changed_segments_ask_for_their_step(
     made.source("flights")
     made.all_steps()
     made.spec("late", {"[EWR, JFK]": "[EWR]"})
-    assert asked(look(changed_spec_sensor, made, instance)) == {("aggregate", "late")}
+    assert asked(look(new_models_sensor, made, instance)) == {("aggregate", "late")}
     made.spec()
     monkeypatch.setitem(CODE_VERSIONS, "model_ready", "next")
     assert asked(look(changed_spec_sensor, made, instance)) == {
@@ -250,7 +253,7 @@ def test_a_first_draw_runs_with_what_follows_and_a_later_one_alone_as_it_may_be_
     made.source("flights", MORE_FLIGHTS)
     later = look(new_data_sensor, made, instance).run_requests or []
     assert [steps_of(one) for one in later] == [["draw_data"]] * 2
-    assert {one.tags["mlassets/reason"] for one in later} == {"flights has new content"}
+    assert {one.tags["mlassets/reason"] for one in later} == {"flights has new content; new data has landed"}
 
 
 def test_partitions_can_be_brought_in_step_at_once(made: Made, instance: dg.DagsterInstance) -> None:
@@ -284,3 +287,155 @@ def test_a_moved_limit_asks_for_new_verdicts_and_for_no_new_version(
     (request,) = look(changed_spec_sensor, made, instance).run_requests or []
     assert request.job_name == "judge_again"
     assert request.run_config["ops"]["judge"]["config"] == {"step": "draw_data", "partition": "late|EWR"}
+
+
+def run(
+    instance: dg.DagsterInstance, request: dg.RunRequest, status: dg.DagsterRunStatus, times: int = 1
+) -> None:
+    """Put runs for a request into the instance, as the daemon makes them."""
+    for _ in range(times):
+        tags = {**request.tags, "dagster/run_key": request.run_key or ""}
+        if request.partition_key:
+            tags["dagster/partition"] = request.partition_key
+        instance.add_run(dg.DagsterRun(job_name="any", run_id=new_id(), status=status, tags=tags))
+
+
+def requests(result: dg.SensorResult) -> list[dg.RunRequest]:
+    return list(result.run_requests or [])
+
+
+def test_large_work_is_asked_for_a_page_at_a_time_and_all_of_it_once(
+    made: Made, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLASSETS_RUNS_PER_LOOK", "10")
+    names = [f"S{number:02}" for number in range(34)]
+    made.spec("late", {"[EWR, JFK]": "{column: origin}"})
+    made.source("flights", {"origin": names, "late": [0] * 34})
+    seen: list[str | None] = []
+    for page in (10, 10, 10, 4, 0):
+        asked_for = requests(look(new_data_sensor, made, instance))
+        assert len(asked_for) == page
+        seen += [one.partition_key for one in asked_for]
+        for one in asked_for:
+            run(instance, one, dg.DagsterRunStatus.STARTED)
+    assert sorted(seen, key=str) == [f"late|{name}" for name in names]
+
+
+def test_a_full_queue_is_not_made_longer(
+    made: Made, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLASSETS_RUNS_PER_LOOK", "3")
+    made.spec()
+    made.source("flights")
+    (first, _) = requests(look(new_data_sensor, made, instance))
+    run(instance, dg.RunRequest(run_key="of somebody else"), dg.DagsterRunStatus.NOT_STARTED, times=2)
+    assert requests(look(new_data_sensor, made, instance)) == [first]
+    run(instance, first, dg.DagsterRunStatus.NOT_STARTED)
+    assert requests(look(new_data_sensor, made, instance)) == []
+
+
+def test_work_that_failed_is_not_asked_for_again_until_something_changes(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec()
+    made.source("flights")
+    for one in requests(look(new_data_sensor, made, instance)):
+        run(instance, one, dg.DagsterRunStatus.FAILURE)
+    assert requests(look(new_data_sensor, made, instance)) == []
+    made.source("flights", MORE_FLIGHTS)
+    assert len(requests(look(new_data_sensor, made, instance))) == 2
+
+
+def test_an_aggregate_waits_until_all_work_on_its_segments_has_come_to_rest(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec()
+    made.source("flights")
+    for one in requests(look(new_data_sensor, made, instance)):
+        run(instance, one, dg.DagsterRunStatus.STARTED)
+    made.segment_steps("EWR")
+    assert asked(look(new_models_sensor, made, instance)) == set()
+    made.segment_steps("JFK")
+    assert asked(look(new_models_sensor, made, instance)) == {("aggregate", "late")}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (None, set()),
+        (dg.DagsterRunStatus.NOT_STARTED, set()),
+        (dg.DagsterRunStatus.STARTED, set()),
+        (dg.DagsterRunStatus.FAILURE, {("aggregate", "late")}),
+        (dg.DagsterRunStatus.CANCELED, {("aggregate", "late")}),
+    ],
+)
+def test_an_aggregate_does_not_wait_for_a_segment_that_has_failed(
+    made: Made, instance: dg.DagsterInstance, status: dg.DagsterRunStatus | None, expected: set[Any]
+) -> None:
+    made.spec()
+    made.source("flights")
+    made.segment_steps("EWR")
+    (draw,) = requests(look(new_data_sensor, made, instance))
+    if status:
+        run(instance, draw, status)
+    assert asked(look(new_models_sensor, made, instance)) == expected
+
+
+def test_a_draw_with_new_content_asks_for_training_and_one_with_the_same_for_nothing(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec()
+    made.source("flights")
+    made.all_steps()
+    flights = made.source("flights", MORE_FLIGHTS)
+    made.thing("draw_data", segment="EWR", on=[flights], content="more")
+    made.thing("draw_data", segment="JFK", on=[flights])
+    (request,) = requests(look(new_data_sensor, made, instance))
+    assert (steps_of(request), request.partition_key) == (["model_ready", "model"], "late|EWR")
+
+
+def test_work_that_was_left_is_taken_up_at_the_second_look_unless_it_is_underway(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec()
+    flights = made.source("flights")
+    draw = made.thing("draw_data", segment="EWR", on=[flights])
+    made.thing("model_ready", segment="EWR", on=[draw])
+    first = look(left_work_sensor, made, instance)
+    assert asked(first) == set()
+    second = look(left_work_sensor, made, instance, first.cursor)
+    assert asked(second) == {("model", "late|EWR")}
+    run(instance, dg.RunRequest(run_key="x", partition_key="late|EWR"), dg.DagsterRunStatus.STARTED)
+    assert asked(look(left_work_sensor, made, instance, first.cursor)) == set()
+
+
+def test_a_version_whose_checks_never_ended_is_judged_in_the_end(
+    made: Made, instance: dg.DagsterInstance
+) -> None:
+    made.spec()
+    flights = made.source("flights")
+    made.thing("draw_data", segment="EWR", on=[flights], judged=False)
+    first = look(left_work_sensor, made, instance)
+    (request,) = requests(look(left_work_sensor, made, instance, first.cursor))
+    assert request.job_name == "judge_again"
+
+
+def test_what_a_review_sent_back_is_asked_for_alone(made: Made, instance: dg.DagsterInstance) -> None:
+    made.spec()
+    made.source("flights")
+    made.all_steps()
+    models = {name: made.store.require("model", Partition.segment("late", name)) for name in ("EWR", "JFK")}
+    parameters = {
+        "coverage": {"expected": ["EWR", "JFK"], "present": ["EWR", "JFK"]},
+        "models": {name: one.id for name, one in models.items()},
+    }
+    aggregate = made.thing("aggregate", on=models.values(), parameters=parameters)
+    decided = {"decision": "reject", "decided_by": "ana", "comment": "weak", "send_back_to": "model"}
+    made.thing("review", on=[aggregate], parameters=decided | {"aggregate": aggregate.id})
+    found = requests(look(sent_back_sensor, made, instance))
+    assert [(steps_of(one), one.partition_key) for one in found] == [
+        (["model"], "late|EWR"),
+        (["model"], "late|JFK"),
+    ]
+    for sensor in (new_data_sensor, new_models_sensor, changed_spec_sensor):
+        assert asked(look(sensor, made, instance)) == set()
