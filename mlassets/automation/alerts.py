@@ -5,7 +5,8 @@ again what could not be sent. So this sensor looks at what is there, and remembe
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from mlassets.automation.sensors import SECONDS_BETWEEN_LOOKS, project_job, segm
 from mlassets.checks.again import judge_again
 from mlassets.home import Home
 from mlassets.steps import PROJECT_STEPS, SEGMENT_STEPS, SOURCES, STEPS
-from resources.settings import Settings
+from resources.things import Partition, Store
 
 WATCHED = timedelta(days=1)
 """For so long a failed run counts as open, unless a later one has made it good."""
@@ -47,7 +48,7 @@ def alerts_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorR
         )
     now = datetime.now(UTC)
     told, runs_since = _remembered(context.cursor, now)
-    failed = list(failed_runs(context.instance, home.settings, runs_since, now))
+    failed = list(failed_runs(context.instance, home, runs_since, now))
     loaded = home.projects()
     found = open_alerts(loaded.specs, home.store, home.settings, now, also=failed)
     for trouble in found.troubles:
@@ -70,50 +71,37 @@ def alerts_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorR
 def everything_open(home: Home, instance: dg.DagsterInstance, now: datetime | None = None) -> Open:
     """Return all that is open now: in the store, and the runs that failed within the last day."""
     now = now or datetime.now(UTC)
-    failed = failed_runs(instance, home.settings, now - WATCHED, now)
+    failed = failed_runs(instance, home, now - WATCHED, now)
     return open_alerts(home.projects().specs, home.store, home.settings, now, also=failed)
 
 
-def failed_runs(
-    instance: dg.DagsterInstance, settings: Settings, after: datetime, now: datetime
-) -> Iterator[Alert]:
+def failed_runs(instance: dg.DagsterInstance, home: Home, after: datetime, now: datetime) -> Iterator[Alert]:
     """Yield an alert for each run that failed after a time.
 
-    Left out are runs that Dagster runs again by itself, those that a later run has made good, and those that a
-    blocking verdict stopped: the verdict is told of.
+    Left out are runs that Dagster runs again by itself, those whose work was done since, and those that a blocking
+    verdict stopped: the verdict is told of.
     """
     filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=after)
-    records = [one for one in instance.get_run_records(filters, limit=RUNS_READ) if _is_ours(one.dagster_run)]
-    if not records:
-        return
-    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=after)
-    made_good: dict[Any, float] = {}
-    for one in instance.get_run_records(filters, limit=RUNS_READ):
-        for step in _steps(one.dagster_run):
-            key = step, _partition(one.dagster_run)
-            made_good[key] = max(made_good.get(key, 0.0), one.end_time or 0.0)
-    for record in records:
+    url = home.settings.dagster_url
+    for record in instance.get_run_records(filters, limit=RUNS_READ):
         run, ended = record.dagster_run, record.end_time or record.update_timestamp.timestamp()
-        partition = _partition(run)
-        if run.tags.get(WILL_RETRY_TAG) == "true":
+        steps, partition, at = _steps(run), _partition(run), datetime.fromtimestamp(ended, UTC)
+        if not steps or run.tags.get(WILL_RETRY_TAG) == "true":
             continue
-        if all(made_good.get((step, partition), 0.0) > ended for step in _steps(run)):
+        failure = _failure_of(instance, run)
+        lost = [step for step in failure.steps if step in steps] or steps[-1:]
+        if failure.by_verdict or _made_since(home.store, lost, partition, at):
             continue
-        cause = _cause(instance, run)
-        if cause is None:
-            continue
-        steps = ", ".join(_steps(run))
-        project = "" if SOURCES in _steps(run) else partition.partition("|")[0]
-        at = datetime.fromtimestamp(ended, UTC)
+        project = "" if SOURCES in steps else partition.partition("|")[0]
         again = f"mlassets run {project}" if project else "mlassets run"
         yield alert(
             f"failed_run/{run.run_id}",
             "failed_run",
             project,
-            f"{project or partition}: {steps} of {partition or 'several partitions'} failed",
-            f"At {since(at, now)}, run {run.run_id}:\n{cause}\n"
+            f"{project or partition}: {', '.join(steps)} of {partition or 'several partitions'} failed",
+            f"At {since(at, now)}, run {run.run_id}:\n{failure.cause}\n"
             f"Once the cause is mended, `{again}` or Dagster's re-execution does it again.",
-            f"{settings.dagster_url.rstrip('/')}/runs/{run.run_id}" if settings.dagster_url else "",
+            f"{url.rstrip('/')}/runs/{run.run_id}" if url else "",
             at,
         )
 
@@ -134,11 +122,6 @@ def _watched_from(
 ) -> datetime:
     untold = [one.at for one in failed if not was_told(one, channels, memory)]
     return max(runs_since, min([now - WATCHED, *(at - timedelta(minutes=1) for at in untold)]))
-
-
-def _is_ours(run: dg.DagsterRun) -> bool:
-    """Say whether a run is of these definitions; an instance may serve others too."""
-    return bool(_steps(run))
 
 
 def _steps(run: dg.DagsterRun) -> tuple[str, ...]:
@@ -163,32 +146,60 @@ def _judged(run: dg.DagsterRun) -> dict[str, Any]:
     return dict(config.get("ops", {}).get("judge", {}).get("config", {})) if isinstance(config, dict) else {}
 
 
-def _cause(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
-    """Say why a run failed; None if it was stopped by a verdict."""
-    page = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=20)
+def _made_since(store: Store, steps: Iterable[str], partition: str, at: datetime) -> bool:
+    """Say whether all of these steps have a version that was made after a time."""
+    newest = [
+        store.latest(step, Partition.source(partition) if step == SOURCES else Partition.parse(partition))
+        for step in steps
+        if partition and step in (SOURCES, *STEPS)
+    ]
+    return bool(newest) and all(thing is not None and thing.created_at > at for thing in newest)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a run failed.
+
+    Attributes:
+        steps: The steps that failed.
+        cause: Why, for a person.
+        by_verdict: Whether nothing failed but that a blocking verdict stopped it.
+    """
+
+    steps: tuple[str, ...]
+    cause: str
+    by_verdict: bool = False
+
+
+# A run that has ended is what it is: its events are read once in a process.
+_failures: dict[str, _Failure] = {}
+
+
+def _failure_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> _Failure:
+    if run.run_id not in _failures:
+        if len(_failures) > 4 * RUNS_READ:
+            _failures.clear()
+        _failures[run.run_id] = _read_failure(instance, run.run_id)
+    return _failures[run.run_id]
+
+
+def _read_failure(instance: dg.DagsterInstance, run_id: str) -> _Failure:
+    page = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=20)
     events = [record.event_log_entry.dagster_event for record in page.records]
     infos = [
         (str(event.step_key), event.step_failure_data.error)
         for event in events
         if event and event.step_failure_data.error
     ]
+    steps = tuple(step for step, _ in infos)
     if infos and all(info.cls_name == "DagsterAssetCheckFailedError" for _, info in infos):
-        return None
+        return _Failure(steps, "", by_verdict=True)
     causes = []
     for step, info in infos:
         while info.cause:
             info = info.cause
         causes.append(f"{step}: {info.message.strip().removeprefix('resources.').strip()}")
-    if causes:
-        return "\n".join(causes)
-    page = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE, limit=1)
-    return (
-        next(
-            (
-                record.event_log_entry.user_message or record.event_log_entry.message
-                for record in page.records
-            ),
-            "",
-        )
-        or "It did not finish; its log says more."
-    )
+    if not causes:
+        page = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.RUN_FAILURE, limit=1)
+        causes = [one.event_log_entry.user_message or one.event_log_entry.message for one in page.records]
+    return _Failure(steps, "\n".join(causes) or "It did not finish; its log says more.")
