@@ -1,6 +1,7 @@
 """Projects and Things for tests of what is due: committed by hand, so that nothing needs to be modelled."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,12 @@ class Made:
             {name: self.segment_steps(name, project, reads) for name in ("EWR", "JFK")}, project
         )
 
-    def decisions(self) -> list[Decision]:
-        return list(decide(self.specs, self.store))
+    def decisions(self, now: datetime | None = None) -> list[Decision]:
+        return list(decide(self.specs, self.store, now))
 
-    def due(self) -> dict[tuple[str, str], str]:
+    def due(self, now: datetime | None = None) -> dict[tuple[str, str], str]:
         """What is due, with its cause."""
-        return {(one.step, one.partition.key): one.cause for one in self.decisions() if one.state == "due"}
+        return {(one.step, one.partition.key): one.cause for one in self.decisions(now) if one.state == "due"}
 
     def states(self) -> dict[tuple[str, str], str]:
         """The state of every step."""

@@ -2,11 +2,14 @@
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from mlassets.automation.planners import run_together
+from mlassets.automation.retraining import DRIFT_CLAIM
 from mlassets.steps import CODE_VERSIONS, LIMITS, PROJECT_STEPS, SEGMENT_STEPS
 from mlassets_tests.automation.made import Made
 from resources.things import Partition, new_id
@@ -179,6 +182,79 @@ def test_too_few_new_rows_do_not_hold_up_a_changed_spec(made: Made) -> None:
     made.spec("late", {"review:": "retrain: {min_new_rows: 3}\nreview:", "SELECT *": "SELECT late, origin"})
     made.source("flights", MORE_FLIGHTS)
     assert set(made.due().values()) == {"spec"}
+
+
+def retraining(made: Made, rule: str) -> None:
+    made.spec("late", {"review:": f"retrain: {rule}\nreview:"})
+
+
+def drawn(made: Made, segment: str, drift: float | None) -> None:
+    """Draw a segment with new content that has drifted so far from the champion's."""
+    flights = made.store.require("sources", Partition.source("flights"))
+    draw = made.thing("draw_data", segment=segment, on=[flights], content="new", judged=False)
+    claim = Verdict(DRIFT_CLAIM, "passed", "WARN", drift, "<= 0.2", 1, "as found", {})
+    made.store.record_verdicts(draw.id, new_id(), [claim], None)
+
+
+DRAWS = {("draw_data", "late|EWR"): "input", ("draw_data", "late|JFK"): "input"}
+
+
+def test_with_a_drift_rule_draws_are_made_and_training_waits_for_drift(made: Made) -> None:
+    retraining(made, "{on: drift, above: 0.3}")
+    made.source("flights", MORE_FLIGHTS)
+    assert made.due() == DRAWS
+    drawn(made, "EWR", 0.31)
+    drawn(made, "JFK", 0.29)
+    assert made.due() == {("model_ready", "late|EWR"): "input"}
+    reasons = {one.partition.key: one for one in made.decisions() if one.step == "model_ready"}
+    assert reasons["late|EWR"].reason == "draw_data has new content; champion_drift 0.31 exceeds 0.3"
+    assert (
+        reasons["late|JFK"].reason == "draw_data has new content, but champion_drift 0.29 does not exceed 0.3"
+    )
+    assert reasons["late|JFK"].rule is not None
+    assert not reasons["late|JFK"].rule.holds
+    assert made.states()["model", "late|JFK"] == "current"
+
+
+def test_a_drift_that_nobody_measured_trains_nothing(made: Made) -> None:
+    retraining(made, "{on: drift}")
+    made.source("flights", MORE_FLIGHTS)
+    drawn(made, "EWR", None)
+    assert ("model_ready", "late|EWR") not in made.due()
+
+
+def test_what_is_new_waits_for_the_schedule_and_is_other_work_at_each_of_its_times(made: Made) -> None:
+    retraining(made, '{on: cron, cron: "0 6 * * *", timezone: Europe/Berlin}')
+    landed = made.source("flights", MORE_FLIGHTS).created_at.astimezone(ZoneInfo("Europe/Berlin"))
+    first = (landed + timedelta(days=1)).replace(hour=6, minute=0, second=0, microsecond=0)
+    if landed.hour < 6:
+        first -= timedelta(days=1)
+    assert made.due(first - timedelta(seconds=1)) == {}
+    waiting = [one for one in made.decisions(first - timedelta(seconds=1)) if one.step == "draw_data"]
+    assert all("asks next at" in one.reason for one in waiting)
+    assert made.due(first) == DRAWS
+    times = [first, first + timedelta(hours=20), first + timedelta(days=1)]
+    keys = [{one.identity for one in made.decisions(time) if one.state == "due"} for time in times]
+    assert keys[0] == keys[1]
+    assert not keys[1] & keys[2]
+
+
+def test_a_cap_and_a_cool_down_hold_back_new_data_alone(made: Made) -> None:
+    retraining(made, "{on: new_data, cool_down: 6h, most_per_day: 2}")
+    made.source("flights", MORE_FLIGHTS)
+    now = datetime.now(UTC)
+    assert made.due(now) == {}
+    assert made.due(now + timedelta(hours=6)) == DRAWS
+    for content in ("once", "twice"):
+        flights = made.store.require("sources", Partition.source("flights"))
+        made.thing("draw_data", segment="EWR", on=[flights], content=content)
+    made.source("flights", {"origin": ["EWR"] * 9, "late": [0] * 9})
+    later = datetime.now(UTC) + timedelta(hours=7)
+    assert ("draw_data", "late|EWR") not in made.due(later)
+    assert ("draw_data", "late|JFK") in made.due(later)
+    assert ("draw_data", "late|EWR") in made.due(later + timedelta(hours=18))
+    made.spec("late", {"SELECT *": "SELECT late", "review:": "retrain: {cool_down: 6h}\nreview:"})
+    assert made.due()["draw_data", "late|EWR"] == "spec"
 
 
 @pytest.mark.parametrize(
