@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from mlassets.automation.sensors import sync_partitions
 from mlassets.home import Home
 from mlassets.releasing import aliases
 from mlassets.releasing.deciding import Claim, NotTheNewest, claim_decision
@@ -89,6 +90,8 @@ def decide_on(
     partition = Partition.project(spec.project)
     before = where.store.latest(PUBLISH, partition)
     with instance_of(where.settings) as instance:
+        # The instance may be younger than the project.
+        sync_partitions(instance, where)
         runner = Runner(where, instance, on_start, on_end)
         outcome = runner.run((REVIEW, PUBLISH), partition.key, f"{decision} by {claim.reviewer}")
     review, release = where.store.latest(REVIEW, partition), where.store.latest(PUBLISH, partition)
