@@ -11,16 +11,16 @@ from mlassets.automation.alerts import WATCHED, alerts_sensor, everything_open, 
 from mlassets.home import Home
 from mlassets.runs import instance_of
 from mlassets_tests.alerting.receivers import Hook, hook
-from mlassets_tests.small_homes import departures, land, mlassets, new_home, runner_of, store_of, write_spec
+from mlassets_tests.small_homes import departures, mlassets, new_home, runner_of, store_of
 from resources.settings import Settings
-from resources.things import Partition
+from resources.things import Draft, Partition
 
 WRONG_SQL = {"sql": "SELECT id, wind, nosuch, late FROM flights WHERE origin = $segment"}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home where the draw of a segment failed, and then that of another, and a verdict stopped the source."""
+    """A home where a draw failed."""
     home = new_home(tmp_path_factory.mktemp("alerts") / "home", departures(["EWR"], 60), draw=WRONG_SQL)
     with runner_of(home) as runner:
         runner.take_landed_files()
@@ -101,15 +101,34 @@ def test_the_command_lists_what_is_open_and_tests_the_channels(home: Path, serve
     assert "secret" not in tested.output + listed.output
 
 
-def test_what_a_later_run_made_good_or_a_verdict_stopped_is_no_failed_run(home: Path) -> None:
-    write_spec(home, checks={"fail": {"roc_auc": ">= 0.999"}})
-    land(home, "flights/2013-02.csv", departures(["EWR"], 60, seed=1, first_id=1000))
-    with runner_of(home) as runner:
-        runner.take_landed_files()
-        states = [one.state for one in runner.run_due()]
-    assert "blocked" in states
+def test_what_was_made_since_is_no_failed_run_any_more(home: Path) -> None:
+    store_of(home).commit("draw_data", Partition.segment("late", "EWR"), Draft(parameters={"by": "hand"}))
     assert open_runs(home) == []
+
+
+def test_what_a_verdict_stopped_is_no_failed_run_but_a_crash_is(home: Path) -> None:
+    @dg.asset
+    def aggregate() -> None:
+        pass
+
+    @dg.asset_check(asset=aggregate, blocking=True)
+    def no_verdict_blocks() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False)
+
+    @dg.asset(deps=[aggregate])
+    def review() -> None:
+        raise RuntimeError("crashed")
+
+    job = dg.Definitions(
+        [aggregate, review], asset_checks=[no_verdict_blocks], executor=dg.in_process_executor
+    )
     with instance_of(Settings(home=home)) as instance:
+        for name in ("aggregate", "review"):
+            job.resolve_implicit_global_asset_job_def().execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey(name)],
+                tags={"dagster/partition": "late"},
+                raise_on_error=False,
+            )
         found = everything_open(Home(home=str(home)), instance)
-    model = store_of(home).require("model", Partition.segment("late", "EWR"))
-    assert [(one.kind, model.id in one.key) for one in found.alerts] == [("blocked", True)]
+    assert [one.title for one in found.alerts if "EWR" not in one.title] == ["late: review of late failed"]
