@@ -275,7 +275,7 @@ def test_a_scheduled_time_holds_exactly_once_whenever_somebody_looks(
     minute: str, hour: str, zone: str, day: datetime, looks: list[int]
 ) -> None:
     cron = f"{minute} {hour} * * *"
-    due = on_the_clock(cron, ZoneInfo(zone), day - timedelta(hours=6), 66 * 60)
+    due = on_the_clock(cron, ZoneInfo(zone), day - timedelta(hours=6), 67 * 60)
     since, answered = day, []
     for seconds in looks:
         now = day + timedelta(seconds=seconds)
