@@ -1,6 +1,8 @@
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cronsim import CronSim
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -9,7 +11,10 @@ from mlassets.inference import yaml_text
 from mlassets.modelling.metrics import DEFAULT_METRIC, METRICS
 from mlassets.projects import (
     SLUG,
+    CronRule,
+    NewDataRule,
     ProjectSpec,
+    RetrainSpec,
     SpecError,
     check_names,
     load_project,
@@ -74,7 +79,7 @@ def test_the_sketch_of_the_design_loads_word_for_word(tmp_path: Path) -> None:
     }
     assert (spec.split.by, spec.split.test, spec.split.validation) == ("time", 0.25, 0.2)
     assert (spec.model.metric, spec.model.tune.trials) == ("roc_auc", 20)
-    assert spec.retrain.min_new_rows == 500
+    assert spec.retrain.rule == NewDataRule(min_new_rows=500)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
@@ -143,8 +148,14 @@ def test_what_a_spec_leaves_out_has_a_default_that_fits_its_task(tmp_path: Path,
         ("{mode: manual}", "{reviewers: [ana, ana]}", 16, "review.reviewers.1", "there twice"),
         ("{mode: manual}", "{release_as: queen}", 16, "review.release_as", "none of"),
         ("{mode: manual}", "", 16, "review", "without a value"),
-        ("new_data,", "drift,", 17, "retrain.on", "this version knows `new_data` only"),
-        ("new_data,", "cron,", 17, "retrain.on", "this version knows `new_data` only"),
+        ("new_data,", "crno,", 17, "retrain.on", "none of new_data, cron or drift"),
+        (
+            "new_data,",
+            "drift,",
+            17,
+            "retrain.min_new_rows",
+            "belongs to `on: new_data`, and this rule is `on: drift`",
+        ),
         ("min_new_rows: 500", "min_new_rows: -1", 17, "retrain.min_new_rows", "greater than or equal to 0"),
     ],
 )
@@ -201,9 +212,124 @@ def test_all_mistakes_of_a_file_are_listed_in_its_order(tmp_path: Path) -> None:
         .replace("new_data,", "drift,")
     )
     error = refused(tmp_path, text)
-    assert [mistake.field for mistake in error.mistakes] == ["owners.0", "model.metric", "retrain.on"]
+    assert [mistake.field for mistake in error.mistakes] == [
+        "owners.0",
+        "model.metric",
+        "retrain.min_new_rows",
+    ]
     assert str(error).startswith(f"{tmp_path / 'spec.yaml'}: 3 mistakes")
     assert error.project == "late-flights"
+
+
+@pytest.mark.parametrize(
+    ("rule", "field", "wrong", "example"),
+    [
+        ("new_data", "", '"new_data" is no rule', "on: new_data"),
+        ("[]", "", "[] is no rule", "on: new_data"),
+        (
+            "{on: drift, any: [{on: drift}]}",
+            "",
+            "gives `on` and `any`; a rule has one of them",
+            "on: new_data",
+        ),
+        ("{any: [{on: drift}], all: [{on: drift}]}", "", "gives `any` and `all`", "on: new_data"),
+        ("{on: [1]}", "on", "[1] is none of new_data, cron or drift", "on: new_data"),
+        ("{on: drift, abov: 0.3}", "abov", "did you mean above?", "retrain: {on: new_data"),
+        ("{above: 0.3}", "above", "belongs to `on: drift`, and this rule is `on: new_data`", "above: 0.2"),
+        ("{on: drift, above: 1}", "above", "less than 1", "above: 0.2"),
+        ("{on: drift, above: .nan}", "above", "finite", "above: 0.2"),
+        ("{min_new_share: 1.5}", "min_new_share", "less than or equal to 1", "min_new_share: 0.05"),
+        ("{min_new_share: 5%}", "min_new_share", "valid number", "min_new_share: 0.05"),
+        ("{on: cron}", "cron", "is missing", "timezone: Europe/Berlin"),
+        ("{on: cron, cron: 6}", "cron", "valid string", "timezone: Europe/Berlin"),
+        ("{on: cron, cron: '0 25 * * *'}", "cron", "is no cron expression (Bad hour)", '"0 6 * * 1"'),
+        ("{on: cron, cron: '@daily'}", "cron", "five fields", '"0 6 * * 1"'),
+        ("{on: cron, cron: '0 0 6 * * 1'}", "cron", "five fields", '"0 6 * * 1"'),
+        ("{on: cron, cron: '0 0 31 2 *'}", "cron", "is no cron expression (Bad day-of-month)", '"0 6 * * 1"'),
+        ("{on: cron, cron: '0 0 */20 * 1L'}", "cron", "names a time that never comes", '"0 6 * * 1"'),
+        (
+            "{on: cron, cron: '0 6 * * 1', timezone: Europe/Berln}",
+            "timezone",
+            "Europe/Berlin",
+            "Europe/Berlin",
+        ),
+        ("{on: cron, cron: '0 6 * * 1', timezone: Europe}", "timezone", "is no time zone", "Europe/Berlin"),
+        ("{on: cron, cron: '0 6 * * 1', timezone: ../x}", "timezone", "is no time zone", "Europe/Berlin"),
+        ("{on: cron, cron: '0 6 * * 1', min_new_rows: 5}", "min_new_rows", "`any` and `all` combine", "500"),
+        ("{any: []}", "any", "lists no rule, and so would never hold", "any: [{on: drift"),
+        ("{all: []}", "all", "lists no rule, and so would always hold", "all: [{on: new_data"),
+        ("{any: {on: drift}}", "any", "is not a list of rules", "any: [{on: drift"),
+        ("{any: [drift]}", "any.0", '"drift" is no rule', "any: [{on: drift"),
+        ("{any: [{all: [{on: drift, above: 7}]}]}", "any.0.all.0.above", "less than 1", "above: 0.2"),
+        (
+            "{any: [{on: drift, cool_down: 6h}]}",
+            "any.0.cool_down",
+            "directly below `retrain`",
+            "cool_down: 6h",
+        ),
+        ("{cool_down: 6 hours}", "cool_down", "is not a duration", "cool_down: 6h"),
+        ("{most_per_day: 0}", "most_per_day", "greater than or equal to 1", "most_per_day: 4"),
+    ],
+)
+def test_a_mistake_in_a_rule_of_retrain_is_told_where_it_stands(
+    tmp_path: Path, rule: str, field: str, wrong: str, example: str
+) -> None:
+    error = refused(tmp_path, SMALLEST + f"retrain: {rule}\n")
+    assert (error.line, error.field) == (6, f"retrain.{field}".rstrip("."))
+    assert wrong in error.wrong
+    assert example in error.example
+
+
+def test_each_mistake_in_nested_rules_has_its_own_line(tmp_path: Path) -> None:
+    rules = """
+retrain:
+  any:
+    - {on: drift, above: 2}
+    - all:
+        - {on: cron, cron: "* * *"}
+        - min_new_rows: many
+  cool_down: soon
+"""
+    error = refused(tmp_path, SMALLEST + rules.lstrip("\n"))
+    assert [(one.line, one.field) for one in error.mistakes] == [
+        (8, "retrain.any.0.above"),
+        (10, "retrain.any.1.all.0.cron"),
+        (11, "retrain.any.1.all.1.min_new_rows"),
+        (12, "retrain.cool_down"),
+    ]
+
+
+def test_rules_of_retrain_nest_and_read_back_as_they_are_written(tmp_path: Path) -> None:
+    rule = (
+        "{any: [{on: drift}, {all: [{on: cron, cron: '0  6 * * 1', timezone: Europe/Berlin}, {min_new_rows: 5}]}], "
+        "cool_down: 6h, most_per_day: 4}"
+    )
+    spec = load(tmp_path, SMALLEST + f"retrain: {rule}\n")
+    assert spec.model_dump(mode="json")["retrain"] == {
+        "any": [
+            {"on": "drift", "above": 0.2},
+            {
+                "all": [
+                    {"on": "cron", "cron": "0 6 * * 1", "timezone": "Europe/Berlin"},
+                    {"on": "new_data", "min_new_rows": 5, "min_new_share": 0.0},
+                ]
+            },
+        ],
+        "cool_down": "6h",
+        "most_per_day": 4,
+    }
+    assert ProjectSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert ProjectSpec.model_validate(spec.model_dump()) == spec
+    assert RetrainSpec.model_validate({}) == RetrainSpec() == load(tmp_path, SMALLEST).retrain
+
+
+@given(st.text("0123456789*/,-#LWSUNMON ", max_size=25))
+def test_any_text_is_a_schedule_that_comes_or_is_refused(text: str) -> None:
+    try:
+        rule = CronRule(cron=text)
+    except ValidationError:
+        return
+    assert next(CronSim(rule.cron, datetime(2026, 1, 1, tzinfo=UTC)))
 
 
 def test_a_huge_value_is_not_repeated_in_the_error(tmp_path: Path) -> None:
