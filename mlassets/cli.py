@@ -192,17 +192,31 @@ def run(
 
 @app.command()
 def status(project: ProjectArgument = None, home: HomeOption = None, json_output: JsonOption = False) -> None:
-    """How the projects stand: segments, metrics, verdicts, release, and what is due."""
-    from mlassets.summaries import status_of
+    """How the projects stand: releases, what waits on whom, what blocks; of one project, everything."""
+    from mlassets.summaries import overviews_of, status_of
 
     with _told():
         where = _home(home)
         loaded = where.projects()
-        rows = [status_of(spec, where.store) for spec in _chosen(loaded, project)]
+        chosen = _chosen(loaded, project)
+        rows = overviews_of(chosen, where.store)
+        details = [
+            status_of(spec, where.store)
+            for spec, row in zip(chosen, rows, strict=True)
+            if (json_output or len(chosen) == 1) and (project or row["state"] != "unreadable")
+        ]
     if json_output:
-        _print_json({"projects": rows, "errors": [str(error) for error in loaded.errors]})
+        whole = {row["project"]: row for row in details}
+        _print_json(
+            {
+                "projects": [whole.get(row["project"], row) for row in rows],
+                "errors": [str(error) for error in loaded.errors],
+            }
+        )
     else:
-        for row in rows:
+        if rows:
+            print_overview(out, rows)
+        for row in details:
             print_status(out, row)
         for error in loaded.errors:
             err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
@@ -654,6 +668,23 @@ def _counts(counts: dict[str, int]) -> str:
     if counts["blocking"]:
         text += f", [red]{counts['blocking']} block[/red]"
     return text
+
+
+def print_overview(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print one line for each project: its releases, their age, and how it stands."""
+    colours = {"unreadable": "red", "blocked": "red", "person": "yellow", "due": "yellow", "stale": "yellow"}
+    table = Table()
+    for name in ("project", "release", "age", "state"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        colour = colours.get(row["state"], "green")
+        table.add_row(
+            escape(row["project"]),
+            "\n".join(f"{one['alias']} {one['id']}" for one in row["releases"]) or "none yet",
+            "\n".join(one["age"] for one in row["releases"]),
+            f"[{colour}]{escape(chr(10).join(row['says']))}[/{colour}]",
+        )
+    console.print(table)
 
 
 def print_status(console: Console, row: dict[str, Any]) -> None:

@@ -2,31 +2,107 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from mlassets.automation.planners import Decision, decide, run_together
+from mlassets.alerting.alerts import length
+from mlassets.alerting.watching import newest_of, reviewers_of, stale_sources, waiting_review
+from mlassets.automation.planners import Decision, decide, look_at, run_together
 from mlassets.automation.retraining import Held
 from mlassets.projects import ProjectSpec, close_matches
+from mlassets.releasing.release import challenger_of, champion_of
 from mlassets.segments import segments_of
 from mlassets.steps import AGGREGATE, MODEL, MODEL_READY, PUBLISH, REVIEW, SEGMENT_STEPS, SOURCES
+from resources.errors import MlassetsError
+from resources.releases import alias_of
+from resources.snapshot import Snapshot
 from resources.things import Partition, Store, Thing
 from resources.verdicts import Verdict
 
 
-def status_of(spec: ProjectSpec, store: Store) -> dict[str, Any]:
+def overviews_of(
+    specs: Iterable[ProjectSpec], store: Store, now: datetime | None = None
+) -> list[dict[str, Any]]:
+    """Return how each project stands at a glance; one that cannot be looked at says why, and hides no other.
+
+    Returns:
+        For each project its `releases` (alias, version, age), a `state`, and under `says` that state in words, each
+        time with what, whom or which verdict it is about. The first of these states that holds is the project's:
+        `unreadable`, `blocked` by a verdict, `person`: a review waits for one, `due`, `stale`: a source gets no files,
+        `waiting` for data or for another review, `current`.
+    """
+    now, seen = now or datetime.now(UTC), look_at(store)
+    found = []
+    for spec in specs:
+        row: dict[str, Any] = {"project": spec.project, "releases": [], "state": "", "says": []}
+        try:
+            row["releases"] = [_released(one, now) for one in _releases(spec, store)]
+            said = list(_standing(spec, seen, list(decide({spec.project: spec}, seen, now)), now))
+        except MlassetsError as error:
+            said = [("unreadable", str(error))]
+        row["says"] = [text for _, text in said]
+        row["state"] = min((state for state, _ in said), key=_STATES.index)
+        found.append(row)
+    return found
+
+
+_STATES = ("unreadable", "blocked", "person", "due", "stale", "waiting", "current")
+
+
+def _standing(
+    spec: ProjectSpec, seen: Snapshot, decisions: Sequence[Decision], now: datetime
+) -> Iterator[tuple[str, str]]:
+    blocked = [(thing, verdict) for thing in newest_of(spec, seen) for verdict in seen.blocking(thing.id)]
+    if blocked:
+        texts = [f"{verdict.claim} of {thing.step} of {thing.partition.key}" for thing, verdict in blocked]
+        yield "blocked", f"blocked by {_first_of(texts)}"
+    review = waiting_review(spec, seen)
+    if review is not None:
+        yield "person", f"waits for {reviewers_of(spec)} to review, for {length(now - review.created_at)}"
+    due = [f"{one.step} of {one.partition.key} ({one.reason})" for one in decisions if one.state == "due"]
+    if due:
+        yield "due", f"due: {_first_of(due)}"
+    for name, thing in stale_sources(spec, seen, now):
+        yield "stale", f"nothing has landed for {name} for {length(now - thing.created_at)}"
+    if not blocked and review is None and not due:
+        waiting = [one for one in decisions if one.state == "waiting"]
+        yield ("waiting", f"waits: {waiting[0].reason}") if waiting else ("current", "all is current")
+
+
+def _first_of(texts: Sequence[str]) -> str:
+    return texts[0] + (f", and {len(texts) - 1:,} more" if len(texts) > 1 else "")
+
+
+def _releases(spec: ProjectSpec, store: Store) -> list[Thing]:
+    found = (champion_of(store, spec.project), challenger_of(store, spec.project))
+    return [one for one in found if one is not None]
+
+
+def _released(release: Thing, now: datetime) -> dict[str, Any]:
+    age = now - release.created_at
+    return {
+        "id": release.id,
+        "alias": alias_of(release),
+        "created_at": release.created_at.isoformat(),
+        "age_seconds": max(0.0, age.total_seconds()),
+        "age": length(age),
+    }
+
+
+def status_of(spec: ProjectSpec, store: Store, now: datetime | None = None) -> dict[str, Any]:
     """Return how a project stands: its segments, its release, and what is due, waiting or blocked.
 
     Returns:
-        Plain JSON-serialisable values; a figure that is not known is None.
+        What `overviews_of` says of it and more, as plain JSON-serialisable values; a figure that is not known is None.
     """
-    decisions = list(decide({spec.project: spec}, store))
+    (overview,) = overviews_of([spec], store, now)
+    decisions = list(decide({spec.project: spec}, store, now))
     review = store.latest(REVIEW, Partition.project(spec.project))
     release = store.latest(PUBLISH, Partition.project(spec.project))
     aggregate = store.latest(AGGREGATE, Partition.project(spec.project))
     return {
-        "project": spec.project,
+        **overview,
         "description": spec.description,
         "metric": spec.model.metric,
         "segments": [segment_of(spec, store, name) for name in segments_of(spec, store) or []],
@@ -41,8 +117,7 @@ def status_of(spec: ProjectSpec, store: Store) -> dict[str, Any]:
         "release": None
         if release is None
         else {
-            "id": release.id,
-            "created_at": release.created_at.isoformat(),
+            **_released(release, now or datetime.now(UTC)),
             "rows": release.rows,
             "round_trip_error": release.metrics["round_trip_error"],
         },

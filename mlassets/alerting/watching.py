@@ -73,13 +73,8 @@ def open_alerts(
 
 
 def _of_project(spec: ProjectSpec, seen: Snapshot, settings: Settings, now: datetime) -> Iterator[Alert]:
-    for name in segments_of(spec, seen) or ():
-        for step in SEGMENT_STEPS:
-            yield from _blocked(
-                spec.project, seen, seen.latest(step, Partition.segment(spec.project, name)), settings
-            )
-    for step in PROJECT_STEPS:
-        yield from _blocked(spec.project, seen, seen.latest(step, Partition.project(spec.project)), settings)
+    for thing in newest_of(spec, seen):
+        yield from _blocked(spec.project, seen, thing, settings)
     if waiting := waiting_review(spec, seen):
         yield _waiting(spec, waiting, settings, now)
     for name, thing in stale_sources(spec, seen, now):
@@ -95,6 +90,17 @@ def _of_project(spec: ProjectSpec, seen: Snapshot, settings: Settings, now: date
             _asset_page(settings, SOURCES, name),
             thing.created_at + duration(limit),
         )
+
+
+def newest_of(spec: ProjectSpec, seen: Snapshot) -> Iterator[Thing]:
+    """Yield the newest version of every step of a project, where there is one."""
+    for name in segments_of(spec, seen) or ():
+        for step in SEGMENT_STEPS:
+            if thing := seen.latest(step, Partition.segment(spec.project, name)):
+                yield thing
+    for step in PROJECT_STEPS:
+        if thing := seen.latest(step, Partition.project(spec.project)):
+            yield thing
 
 
 def waiting_review(spec: ProjectSpec, seen: Store | Snapshot) -> Thing | None:
