@@ -330,12 +330,20 @@ def _dagster(settings: Settings) -> Iterator[_Found]:
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         instance.get_runs(limit=1)
         pools = instance.get_concurrency_config().pool_config
+        watched = instance.run_monitoring_enabled and instance.run_launcher.supports_check_run_worker_health
     seconds = time.perf_counter() - started
     if pools.default_pool_limit != 1:
         yield (
             "warn",
             f"Dagster's pools let {pools.default_pool_limit or 'any number of'} runs in at once; publishing needs one",
             "Set `concurrency: {pools: {default_limit: 1}}` in dagster.yaml.",
+        )
+    if not watched:
+        yield (
+            "warn",
+            "a run that is killed together with the daemon would count as started for ever, and hold a slot",
+            f"An older version wrote {settings.dagster_home / 'dagster.yaml'}: remove it, and the next `mlassets ui` "
+            "or `mlassets run` writes one that has such runs found and done again.",
         )
     yield "ok", f"Dagster's instance answers ({seconds:.1f} s)"
 
@@ -371,6 +379,24 @@ def _quarantine(settings: Settings) -> Iterator[_Found]:
         yield "ok", "no landed file was refused"
 
 
+def _alerts(settings: Settings) -> Iterator[_Found]:
+    from mlassets.alerting.channels import NotSent, channels_of
+
+    channels = channels_of(settings.alerts)
+    if not channels:
+        yield "ok", "no channel is set, so nobody is told of what fails or waits (MLASSETS_ALERTS)"
+    for channel in channels:
+        try:
+            channel.probe()
+            yield "ok", f"{channel.name} can be written to; `mlassets alerts --test` sends a test alert"
+        except NotSent as error:
+            yield (
+                "wrong",
+                str(error),
+                "Mend the server or its URL in MLASSETS_ALERTS; what is open is sent then.",
+            )
+
+
 _AREAS: dict[str, Callable[[Settings], Iterable[_Found]]] = {
     "settings": _settings,
     "versions": _versions,
@@ -383,4 +409,5 @@ _AREAS: dict[str, Callable[[Settings], Iterable[_Found]]] = {
     "Dagster": _dagster,
     "consumption": _consumption,
     "quarantine": _quarantine,
+    "alerts": _alerts,
 }

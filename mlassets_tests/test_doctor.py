@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from mlassets.doctor import Finding, examine
-from mlassets.runs import instance_of
+from mlassets.runs import instance_of, lay_out
+from mlassets_tests.alerting.receivers import hook, mail_server
 from mlassets_tests.small_homes import land, mlassets, write_spec
 from resources.settings import Settings
 from resources.things import Draft, Partition, Store
@@ -146,3 +147,27 @@ def test_a_missing_bucket_and_a_server_that_is_down_are_told(home: Path, bucket:
     found = {one.area: one for one in troubles(home, catalog=down, patience=0.1)}
     assert "pg_isready" in found["catalog"].message
     assert "secret" not in str(found)
+
+
+def test_alert_channels_are_tried_without_sending_anything(home: Path, tmp_path: Path) -> None:
+    with hook() as taken, mail_server() as mail:
+        addresses = "from=a@example.org&to=b@example.org"
+        fine = (f"file://{tmp_path}/alerts.jsonl", taken.url, f"smtp://127.0.0.1:{mail.port}?{addresses}")
+        found = [one for one in findings(home, alerts=fine) if one.area == "alerts"]
+        assert [one.state for one in found] == ["ok"] * 3
+        assert (taken.asked, mail.mails, (tmp_path / "alerts.jsonl").read_bytes()) == (0, [], b"")
+    wrong = [one for one in findings(home, alerts=fine) if one.state == "wrong"]
+    assert len(wrong) == 2
+    assert "the connection was refused" in wrong[0].message
+    (refused,) = troubles(home, alerts=("gopher://s3cret",))
+    assert "alert channel 1 of MLASSETS_ALERTS" in refused.message
+    assert "secret" not in str([*wrong, refused])
+
+
+def test_an_instance_that_would_not_find_dead_runs_is_told(home: Path) -> None:
+    (home / "dagster" / "dagster.yaml").write_text("concurrency: {pools: {default_limit: 1}}\n")
+    (found,) = troubles(home)
+    assert "count as started for ever" in found.message
+    (home / "dagster" / "dagster.yaml").unlink()
+    lay_out(Settings(home=home))
+    assert troubles(home) == []

@@ -9,7 +9,8 @@ import smtplib
 import socket
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -62,6 +63,14 @@ class Channel(ABC):
 
         Raises:
             NotSent: If it is not certain that they were taken.
+        """
+
+    @abstractmethod
+    def probe(self) -> None:
+        """Do all of sending but the sending.
+
+        Raises:
+            NotSent: If alerts could not be sent now.
         """
 
 
@@ -133,7 +142,13 @@ class FileChannel(Channel):
 
     def send(self, alerts: Sequence[Alert]) -> None:
         """Append the alerts."""
-        lines = "".join(json.dumps(one.as_dict(), ensure_ascii=False) + "\n" for one in alerts)
+        self._append("".join(json.dumps(one.as_dict(), ensure_ascii=False) + "\n" for one in alerts))
+
+    def probe(self) -> None:
+        """Append nothing."""
+        self._append("")
+
+    def _append(self, lines: str) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab", buffering=0) as file:
@@ -181,6 +196,20 @@ class WebhookChannel(Channel):
             )
         if not answer.ok:
             raise NotSent(f"{self.name}: answered {answer.status_code} {answer.reason}")
+
+    def probe(self) -> None:
+        """Connect; a server says only of what is posted whether it takes it."""
+        parts = urlsplit(self._url)
+        host, secure = parts.hostname or "", parts.scheme == "https"
+        try:
+            with socket.create_connection(
+                (host, parts.port or (443 if secure else 80)), CONNECT_SECONDS
+            ) as found:
+                if secure:
+                    context = ssl.create_default_context(cafile=os.environ.get("REQUESTS_CA_BUNDLE"))
+                    context.wrap_socket(found, server_hostname=host).close()
+        except OSError as error:
+            raise NotSent(f"{self.name}: {_why(error)}") from None
 
     def _body(self, message: Message) -> dict[str, object]:
         return {
@@ -234,10 +263,20 @@ class MailChannel(Channel):
 
     def send(self, alerts: Sequence[Alert]) -> None:
         """Mail the alerts."""
-        message = message_of(alerts)
+        mail = self._mail(message_of(alerts))
+        with self._talking() as server:
+            server.send_message(mail, str(self._from), [str(one) for one in self._to])
+
+    def probe(self) -> None:
+        """Connect and log in."""
+        with self._talking():
+            pass
+
+    @contextmanager
+    def _talking(self) -> Iterator[smtplib.SMTP]:
         try:
             with self._connection() as server:
-                server.send_message(self._mail(message), str(self._from), [str(one) for one in self._to])
+                yield server
         except (OSError, smtplib.SMTPException, MessageError, UnicodeError) as error:
             # A server's answer may quote the user, but never the password: that is sent in another coding.
             raise NotSent(f"{self.name}: {one_line(_why(error), 300)}") from None
