@@ -36,7 +36,11 @@ concurrency:
 # A run whose process was killed, with all that would have noticed, is found dead and its work done again: at once
 # for what is left of it, but not where a step itself failed.
 run_launcher: {module: mlassets.launching, class: WatchedRunLauncher}
-run_monitoring: {enabled: true, poll_interval_seconds: 20, free_slots_after_run_end_seconds: 60}
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 20
+  start_timeout_seconds: 90
+  free_slots_after_run_end_seconds: 60
 run_retries: {enabled: true, max_retries: 2, retry_on_asset_or_op_failure: false}
 sensors: {use_threads: true, num_workers: 4}  # one that waits for a server does not hold up the others
 """
