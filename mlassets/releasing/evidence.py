@@ -104,9 +104,8 @@ def evidence_page(evidence: Evidence, decision: Decision) -> bytes:
         ("Comment", decision.comment),
     ]
     if decision.send_back_to:
-        rows.append(
-            ("Sent back to", " of ".join([decision.send_back_to, *[", ".join(decision.segments)][:1]]))
-        )
+        of = f" of {', '.join(decision.segments)}" if decision.segments else ""
+        rows.append(("Sent back to", f"{decision.send_back_to}{of}"))
     verdicts = [
         Verdict(**{**vars(verdict), "message": f"{thing.step} of {thing.partition.key}: {verdict.message}"})
         for thing, verdict in evidence.below
@@ -144,10 +143,9 @@ def to_decide(spec: ProjectSpec, aggregate: Thing, decision: Decision) -> list[D
         f'mlassets review {spec.project} approve{version} --comment "why"',
         f'mlassets review {spec.project} reject{version} --comment "why" --send-back-to model',
     ]
-    form = f"In Dagster: materialize `review` of {spec.project} with `decision`, `reviewer`, `comment`"
-    if version:
-        form += f" and `version: {aggregate.id}`"
-    return [Text(" ".join([about, *who])), Code("\n".join(commands)), Text(f"{form} in the launch form.")]
+    given = ["decision", "reviewer", "comment", *(["version"] if version else [])]
+    form = f"In Dagster: materialize review of {spec.project}, with {', '.join(given)} in the launch form."
+    return [Text(" ".join([about, *who])), Code("\n".join(commands)), Text(form)]
 
 
 def _rules(decision: Decision) -> Table:
