@@ -293,6 +293,31 @@ def test_the_python_for_reading_a_release_runs_as_shown(
     assert "2013-01.csv" in printed
 
 
+def test_the_python_for_deciding_and_rolling_back_runs_as_shown(
+    released: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {"home": str(released)}
+    for block in blocks(ROOT / "docs/how-to/review.md", "python"):
+        exec(compile(block, "review.md", "exec"), names)  # our own page
+    assert names["decided"].outcome.state == "done"
+    assert names["release"].parameters["from"] == names["decided"].release
+    assert "rolled_back" in capfd.readouterr().out
+
+
+def test_the_example_of_who_may_decide_is_accepted(tmp_path: Path) -> None:
+    (given,) = blocks(ROOT / "docs/how-to/review.md", "yaml")
+    small_homes.write_spec(tmp_path, **yaml.safe_load(given))
+    assert load_project(tmp_path / "projects/late.yaml").review.four_eyes
+
+
+def test_every_rule_of_the_page_on_reviews_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/review.md").read_text(encoding="utf-8")
+    rules = re.findall(r"^\| `([^`…]+)` \|", page, re.M)
+    assert len(rules) == 5
+    small_homes.write_spec(tmp_path, review={"rules": rules})
+    assert load_project(tmp_path / "projects/late.yaml").review.rules == tuple(rules)
+
+
 def test_the_example_of_limits_on_the_verdicts_page_is_accepted(tmp_path: Path) -> None:
     (limits,) = blocks(ROOT / "docs/verdicts.md", "yaml")
     small_homes.write_spec(tmp_path, **yaml.safe_load(limits))
