@@ -11,13 +11,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import PARTITION_NAME_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARTITION_NAME_TAG
 
 from mlassets.alerting.alerts import Alert, alert, since
 from mlassets.alerting.channels import BadChannel, Channel, channels_of
 from mlassets.alerting.delivering import deliver, was_told
 from mlassets.alerting.watching import Open, open_alerts
-from mlassets.automation.sensors import SECONDS_BETWEEN_LOOKS, project_job, segment_job, source_job
+from mlassets.automation.sensors import (
+    SECONDS_BETWEEN_LOOKS,
+    UNTIL_RUN_AGAIN,
+    project_job,
+    segment_job,
+    source_job,
+    will_run_again,
+)
 from mlassets.checks.again import judge_again
 from mlassets.home import Home
 from mlassets.steps import PROJECT_STEPS, SEGMENT_STEPS, SOURCES, STEPS
@@ -86,7 +93,9 @@ def failed_runs(instance: dg.DagsterInstance, home: Home, after: datetime, now: 
     for record in instance.get_run_records(filters, limit=RUNS_READ):
         run, ended = record.dagster_run, record.end_time or record.update_timestamp.timestamp()
         steps, partition, at = _steps(run), _partition(run), datetime.fromtimestamp(ended, UTC)
-        if not steps or run.tags.get(WILL_RETRY_TAG) == "true":
+        if not steps or AUTO_RETRY_RUN_ID_TAG in run.tags:
+            continue
+        if will_run_again(run) and now - at < UNTIL_RUN_AGAIN:
             continue
         failure = _failure_of(instance, run)
         lost = [step for step in failure.steps if step in steps] or steps[-1:]

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARTITION_NAME_TAG, WILL_RETRY_TAG
 
 from mlassets.automation.partition_changes import PartitionChanges, plan_partitions
 from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, look_at, run_together
@@ -33,6 +35,7 @@ LOOKS_BEFORE_LEFT = 4
 KEYS_PER_QUERY = 200
 LEFT_TO_DAGSTER = (MODEL, REVIEW, PUBLISH)
 RUN_KEY = "dagster/run_key"
+UNTIL_RUN_AGAIN = timedelta(minutes=2)
 WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 UNDERWAY = [
     *WAITING,
@@ -228,7 +231,10 @@ def _page(
             return
         chunk = requests[start : start + KEYS_PER_QUERY]
         made = _runs_by_key(context.instance, [one.run_key or "" for one in chunk])
-        for request in [one for one in chunk if one.run_key not in made][:left]:
+        new = [one for one in chunk if one.run_key not in made]
+        # A run that is underway may be about to do what is asked for, as the step after the one that it has just ended.
+        busy = _underway(context.instance, [one.partition_key for one in new if one.partition_key])
+        for request in [one for one in new if one.partition_key not in busy][:left]:
             left -= 1
             yield request
 
@@ -242,6 +248,25 @@ def _runs_by_key(instance: dg.DagsterInstance, keys: Sequence[str]) -> dict[str,
             key = run.tags[RUN_KEY]
             found[key] = found.get(key, False) or run.status in UNDERWAY
     return found
+
+
+def _underway(instance: dg.DagsterInstance, partitions: Sequence[str]) -> set[str]:
+    """Return which of some partitions have a run underway, or one that Dagster is about to run again."""
+    if not partitions:
+        return set()
+    tags = {PARTITION_NAME_TAG: list(partitions)}
+    found = instance.get_runs(dg.RunsFilter(statuses=UNDERWAY, tags=tags))
+    lately = datetime.now(UTC) - UNTIL_RUN_AGAIN
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags=tags, updated_after=lately)
+    found = [*found, *(run for run in instance.get_runs(failed) if will_run_again(run))]
+    return {run.tags[PARTITION_NAME_TAG] for run in found}
+
+
+def will_run_again(run: dg.DagsterRun) -> bool:
+    """Say whether Dagster means to run a failed run again and has not begun to."""
+    # What was not launched from a code location, as by `mlassets run`, Dagster means to run again but cannot.
+    means_to = run.tags.get(WILL_RETRY_TAG) == "true" and run.remote_job_origin is not None
+    return means_to and AUTO_RETRY_RUN_ID_TAG not in run.tags
 
 
 def _request(decision: Decision) -> dg.RunRequest:
