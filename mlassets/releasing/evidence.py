@@ -17,6 +17,7 @@ from resources.verdicts import Verdict
 
 _LINES = 40
 _LONG = 200
+_VERDICTS_SHOWN = 1_500
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,13 @@ def evidence_page(evidence: Evidence, decision: Decision) -> bytes:
         Verdict(**{**vars(verdict), "message": f"{thing.step} of {thing.partition.key}: {verdict.message}"})
         for thing, verdict in evidence.below
     ]
+    # Hundreds of segments have more verdicts than a page can hold. What failed is always there.
+    verdicts.sort(key=lambda verdict: (verdict.passed, verdict.status == "not_applicable"))
+    failed = sum(not verdict.passed for verdict in verdicts)
+    listed = verdicts[: max(_VERDICTS_SHOWN, failed)]
+    if left_out := len(verdicts) - len(listed):
+        told = f"{left_out:,} of {len(verdicts):,} verdicts, all of which passed or do not apply"
+        rows.append(("Not listed", told))
     sections: list[tuple[str, Sequence[Display]]] = [
         ("To decide", to_decide(spec, aggregate, decision)),
         ("Rules", [_rules(decision)] if decision.rules else [Text("The spec names no rule.")]),
@@ -117,7 +125,7 @@ def evidence_page(evidence: Evidence, decision: Decision) -> bytes:
         ("What changed since the last approved version", list(changes(evidence))),
     ]
     return render_report(
-        verdicts,
+        listed,
         title=f"Review of {spec.project}",
         rows=rows,
         pictures=_pictures(evidence),

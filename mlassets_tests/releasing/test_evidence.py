@@ -1,6 +1,7 @@
 """The evidence: the champion on the same rows, what changed since the last approval, a page that is safe to open."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mlassets.rules import rules_met
 from mlassets_tests.releasing.test_release import SPEC, STRANGE, Approved
 from mlassets_tests.releasing.waiting import LATE, Waiting
 from resources.things import Draft, Thing
+from resources.verdicts import Verdict
 
 RULE = "not worse than champion by more than 0.01 on the same rows"
 
@@ -171,3 +173,18 @@ def test_nothing_that_a_user_wrote_becomes_markup_on_the_page(approved: Approved
     assert not re.search(r"<(script|img)\b(?! alt=)", page)
     assert "<b>a|b</b>" not in page
     assert "script-src &#39;none&#39;" in page
+
+
+def test_a_page_of_hundreds_of_segments_lists_what_failed_and_stays_a_page(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path)
+    evidence = gather(waiting.store, waiting.first, waiting.project)
+    many = [
+        (waiting.first, Verdict(f"claim_{number}", status, "WARN", 0.1, ">= 0", 10, "found " * 20, {"a": 1}))
+        for number in range(6_000)
+        for status in (("failed",) if number % 100 == 99 else ("passed",))
+    ]
+    evidence = replace(evidence, below=tuple(many))  # type: ignore[arg-type]
+    page = evidence_page(evidence, decide(waiting.project.review, evidence.facts)).decode()
+    assert len(page) < 6_000_000
+    assert "4,500 of 6,000 verdicts, all of which passed or do not apply" in page
+    assert all(f">claim {number}</a>" in page for number in range(99, 6_000, 100))

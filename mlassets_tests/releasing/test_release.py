@@ -12,6 +12,7 @@ from mlassets.modelling.features import make_model_ready
 from mlassets.modelling.persistence import dump_estimator, load_estimator
 from mlassets.modelling.training import train
 from mlassets.projects import ProjectSpec
+from mlassets.releasing.aliases import kept_by_hand, published, roll_back
 from mlassets.releasing.bundles import UnknownSegment, predict
 from mlassets.releasing.release import (
     RoundTripFailed,
@@ -254,3 +255,47 @@ def test_the_champion_is_the_newest_release_with_its_models_and_draws(approved: 
 def test_a_thing_that_is_based_on_no_such_step_says_so(approved: Approved) -> None:
     with pytest.raises(UnknownThing, match="not based on any draw_data"):
         made_from(approved.store, approved.models["EWR"], "draw_data")
+
+
+def test_what_a_person_rolled_back_to_is_published_again_and_not_what_was_rolled_back_from(
+    approved: Approved,
+) -> None:
+    store, spec = approved.store, SPEC.model_copy(update={"project": "late"})
+
+    def publish(review: Thing) -> Thing:
+        made = published(store, review, spec)
+        draft = Draft(
+            dataset=made.predictions,
+            parameters=made.parameters,
+            artifacts=made.artifacts,
+            labels={"alias": made.parameters["alias"]},
+            based_on=[review.id],
+        )
+        return store.commit("publish", Partition.project("late"), draft)
+
+    first = publish(approved.review)
+    assert (first.parameters["action"], first.parameters["by"]) == ("published", "Ana")
+    second_review = approved.approve({"EWR": approved.models["EWR"]})
+    second = publish(second_review)
+    assert second.parameters["from"] == first.id
+    back = roll_back(store, spec, by="Ben", comment="too few segments")
+    # As after a change of the spec's description: publish runs once more for the same review.
+    again = publish(second_review)
+    assert again.parameters["models"] == first.parameters["models"]
+    assert again.artifacts["bundle.zip"].hash == first.artifacts["bundle.zip"].hash
+    assert {name: again.parameters[name] for name in ("action", "by", "comment", "release_of", "from")} == {
+        "action": "rolled_back",
+        "by": "Ben",
+        "comment": "too few segments",
+        "release_of": first.id,
+        "from": second.id,
+    }
+    assert kept_by_hand(store, second_review) == again
+    assert champion_of(store, "late") == again
+    assert back.id != again.id
+    challenger = published(
+        store,
+        approved.approve(approved.models),
+        SPEC.model_copy(update={"review": SPEC.review.model_copy(update={"release_as": "challenger"})}),
+    )
+    assert challenger.parameters["alias"] == "challenger"
