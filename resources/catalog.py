@@ -371,11 +371,11 @@ class Catalog:
             lambda connection: [dict(row._mapping) for row in connection.execute(query)]
         )
 
-    def times(self, step: str, partition: str, after: str) -> list[str]:
-        """Return when the versions of a step and partition were made that are later than a time, oldest first."""
+    def times(self, step: str, partition: str) -> list[str]:
+        """Return when the versions of a step and partition were made, oldest first."""
         query = (
             sa.select(THINGS.c.created_at)
-            .where(THINGS.c.step == step, THINGS.c.partition == partition, THINGS.c.created_at > after)
+            .where(THINGS.c.step == step, THINGS.c.partition == partition)
             .order_by(THINGS.c.created_at)
         )
         return self._database.read(lambda connection: list(connection.execute(query).scalars()))

@@ -7,10 +7,11 @@ columns say of the newest versions, and reads a whole manifest only where more i
 import json
 import threading
 import time
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -60,6 +61,7 @@ class Snapshot:
         self._store = store
         self._steps: dict[str, dict[str, Thing]] = {}
         self._known: dict[str, Thing] = {}
+        self._times: dict[tuple[str, str], list[datetime]] = {}
         self._older: dict[str, Thing] = {}
         if before and len(before._older) < len(before._known) + _OLDER_KEPT:
             self._older |= before._older
@@ -95,8 +97,10 @@ class Snapshot:
 
     def made_since(self, step: str, partition: Partition, time: datetime) -> list[datetime]:
         """Return when versions of a step and partition were made after a time, oldest first."""
-        after = time.astimezone(UTC).isoformat(timespec="microseconds")
-        return [datetime.fromisoformat(at) for at in self._store.catalog.times(step, partition.key, after)]
+        key = (step, partition.key)
+        if key not in self._times:
+            self._times[key] = [datetime.fromisoformat(at) for at in self._store.catalog.times(*key)]
+        return self._times[key][bisect_right(self._times[key], time) :]
 
     def verdicts(self, thing_id: str) -> list[Verdict]:
         """Return the newest verdict of every claim on a Thing, as the store has them now."""
@@ -115,7 +119,9 @@ class Snapshot:
         catalog = self._store.catalog
         counts = catalog.verdict_counts(list(self._known))
         found = {
-            one: before[one] for one, (rows, _) in counts.items() if one in before and before[one].rows == rows
+            one: before[one]
+            for one, (rows, _) in counts.items()
+            if one in before and before[one].rows == rows
         }
         changed = [one for one in counts if one not in found]
         once = [one for one in changed if counts[one][1] == 1]

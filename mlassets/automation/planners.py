@@ -12,7 +12,7 @@ from typing import Literal
 
 from blake3 import blake3
 
-from mlassets.automation.retraining import DAY, Facts, Held, drift_of, held, uses_drift
+from mlassets.automation.retraining import DAY, Facts, Held, drift_of, held, uses_drift, uses_schedule
 from mlassets.projects import ProjectSpec
 from mlassets.rework import attempt_of, sent_back
 from mlassets.segments import segments_of
@@ -125,7 +125,7 @@ class _Planner:
         self._hashes = {step: step_hash(spec, step) for step in STEPS}
         self._limits = spec.hash_of("checks")
         self._reads = draw_reads(spec)
-        self._draws_freely = uses_drift(spec.retrain)
+        self._draws_freely, self._scheduled = uses_drift(spec.retrain), uses_schedule(spec.retrain)
 
     def segment(self, partition: Partition) -> Iterator[Decision]:
         draw = self._draw(partition)
@@ -200,7 +200,12 @@ class _Planner:
         reads = reads if step == DRAW_DATA else [(DRAW_DATA, partition)]
         now = [thing for read in reads if (thing := self._seen.latest(*read)) is not None]
         before = [thing for thing in map(self._seen.get, newest.based_on) if thing.step == reads[0][0]]
-        later = [time for read in reads for time in self._seen.made_since(*read, newest.created_at)]
+        later = [
+            time
+            for read in (reads if self._scheduled else [])
+            for time in self._seen.made_since(*read, newest.created_at)
+        ]
+        day = self._now - DAY
         rows_before = sum(map(_rows, before))
         return held(
             self._spec.retrain,
@@ -210,7 +215,7 @@ class _Planner:
                 new_rows=sum(map(_rows, now)) - rows_before,
                 rows_before=rows_before,
                 drift=drift_of(self._seen.verdicts(now[0].id)) if step != DRAW_DATA else None,
-                runs=self._seen.made_since(step, partition, self._now - DAY),
+                runs=self._seen.made_since(step, partition, day) if self._spec.retrain.most_per_day else [],
                 changed_at=min(later, default=None),
             ),
         )

@@ -87,19 +87,24 @@ def held(retrain: RetrainSpec, facts: Facts) -> Held:
     hindered = [limit for limit in limits if not limit.holds]
     if not rule.holds or not hindered:
         return replace(rule, parts=parts, next_at=_later(parts))
-    text = f"{_joined(hindered, ' and ')} ({rule.text})"
+    text = f"{_joined(hindered)} ({rule.text})"
     return Held(False, text, parts, _later(parts), rule.scheduled_at)
 
 
 def uses_drift(retrain: RetrainSpec) -> bool:
     """Return whether the rule needs to know how far the newest draw has drifted."""
+    return _uses(retrain.rule, DriftRule)
 
-    def asks(rule: RetrainRule) -> bool:
-        if isinstance(rule, AnyRule | AllRule):
-            return any(map(asks, _parts(rule)))
-        return isinstance(rule, DriftRule)
 
-    return asks(retrain.rule)
+def uses_schedule(retrain: RetrainSpec) -> bool:
+    """Return whether the rule needs to know when something changed first."""
+    return _uses(retrain.rule, CronRule)
+
+
+def _uses(rule: RetrainRule, kind: type) -> bool:
+    if isinstance(rule, AnyRule | AllRule):
+        return any(_uses(part, kind) for part in _parts(rule))
+    return isinstance(rule, kind)
 
 
 def drift_of(verdicts: Iterable[Verdict]) -> float | None:
@@ -131,17 +136,17 @@ def _rule(rule: RetrainRule, facts: Facts) -> Held:
     at = max(scheduled) if scheduled else None
     if isinstance(rule, AnyRule):
         if holding:
-            return Held(True, _joined(holding, " and "), parts, scheduled_at=at)
+            return Held(True, _joined(holding), parts, scheduled_at=at)
         asking = [part.next_at for part in parts if part.next_at]
-        return Held(False, _joined(parts, " and "), parts, min(asking) if asking else None)
+        return Held(False, _joined(parts), parts, min(asking) if asking else None)
     missing = [part for part in parts if not part.holds]
     if not missing:
-        return Held(True, _joined(parts, " and "), parts, scheduled_at=at)
-    return Held(False, _joined(missing, " and "), parts, _later(parts))
+        return Held(True, _joined(parts), parts, scheduled_at=at)
+    return Held(False, _joined(missing), parts, _later(parts))
 
 
-def _joined(parts: Iterable[Held], word: str) -> str:
-    return word.join(dict.fromkeys(part.text for part in parts))
+def _joined(parts: Iterable[Held]) -> str:
+    return "; ".join(dict.fromkeys(part.text for part in parts))
 
 
 def _later(parts: Iterable[Held]) -> datetime | None:
@@ -260,7 +265,7 @@ def _utc(moment: datetime) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
+    return f"{100 * share:g}%"
 
 
 def _figure(value: float) -> str:
