@@ -766,9 +766,13 @@ def print_why(console: Console, found: dict[str, Any]) -> None:
 def _segments(names: list[str] | None, every: list[str]) -> str:
     if names is None:
         return "the project"
-    if len(names) == len(every) > 1:
-        return f"all {len(every)} segments"
-    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+    if len(names) <= 4:
+        return ", ".join(names)
+    return (
+        f"all {len(every)} segments"
+        if len(names) == len(every)
+        else f"{', '.join(names[:3])} and {len(names) - 3} more"
+    )
 
 
 def print_findings(console: Console, findings: list[Any]) -> None:

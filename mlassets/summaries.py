@@ -287,7 +287,7 @@ def at_a_glance(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return merged
 
 
-_FIGURE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|\d[\d,]*(?:\.\d+)?")
+_FIGURE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d|\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 def _size(figure: str) -> tuple[float, str]:
