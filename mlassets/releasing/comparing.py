@@ -137,20 +137,40 @@ def _together(
 
 
 def _beside(new: pa.Table, old: pa.Table, spec: ProjectSpec) -> Beside:
-    from mlassets.modelling.evaluation import resample, scored_from
+    from mlassets.modelling.evaluation import point_metrics, scored_from
 
     task, metric = spec.target.task, spec.model.metric
-    models = {"model": scored_from(_with_classes_of(new, old), task)}
-    models["champion"] = scored_from(_with_classes_of(old, new), task)
-    resampled = resample(models, spec.seed, wanted={name: [metric] for name in models})
-    mine, theirs = resampled.points["model"], resampled.points["champion"]
+    models = {
+        "model": scored_from(_with_classes_of(new, old), task),
+        "champion": scored_from(_with_classes_of(old, new), task),
+    }
+    mine, theirs = (point_metrics(models[name]) for name in ("model", "champion"))
     gains = {
         name: (1.0 if higher else -1.0) * (mine[name] - theirs[name])
         for name, higher in METRICS[task].items()
         if name in mine and name in theirs
     }
-    interval = resampled.gain("model", "champion", metric, task)[1] if metric in gains else None
+    interval = _interval(models, metric, gains[metric], spec) if metric in gains else None
     return Beside(theirs, gains, interval)
+
+
+def _interval(models: Mapping[str, Any], metric: str, gain: float, spec: ProjectSpec) -> Interval | None:
+    """Return the paired interval of a gain; of many rows from a seeded sample, its spread scaled to all of them."""
+    import numpy as np
+
+    from mlassets.modelling.evaluation import ROWS_PER_RESAMPLE, resample
+
+    rows = len(models["model"])
+    share = 1.0
+    if rows > ROWS_PER_RESAMPLE:
+        chosen = np.sort(np.random.default_rng(spec.seed).choice(rows, ROWS_PER_RESAMPLE, replace=False))
+        models = {name: scored.rows(chosen) for name, scored in models.items()}
+        share = float(np.sqrt(ROWS_PER_RESAMPLE / rows))
+    resampled = resample(models, spec.seed, wanted={name: [metric] for name in models})
+    if any(metric not in points for points in resampled.points.values()):
+        return None
+    point, ends = resampled.gain("model", "champion", metric, spec.target.task)
+    return (gain + (ends[0] - point) * share, gain + (ends[1] - point) * share) if ends else None
 
 
 def _with_classes_of(table: pa.Table, other: pa.Table) -> pa.Table:

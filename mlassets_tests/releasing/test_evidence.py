@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from mlassets.modelling.evaluation import Scored, resample
 from mlassets.modelling.metrics import METRICS
 from mlassets.projects import ProjectSpec
 from mlassets.quality.displays import Table, Text
-from mlassets.releasing.comparing import compare_with_champion
+from mlassets.releasing.comparing import _interval, compare_with_champion
 from mlassets.releasing.deciding import Claim
 from mlassets.releasing.evidence import changes, differences, evidence_page, gather
 from mlassets.releasing.review import decide
@@ -188,3 +190,24 @@ def test_a_page_of_hundreds_of_segments_lists_what_failed_and_stays_a_page(tmp_p
     assert len(page) < 6_000_000
     assert "4,500 of 6,000 verdicts, all of which passed or do not apply" in page
     assert all(f">claim {number}</a>" in page for number in range(99, 6_000, 100))
+
+
+def test_the_interval_of_many_rows_comes_from_a_sample_and_is_as_wide_as_that_of_all(
+    approved: Approved,
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = 60_000
+    actual, score = rng.integers(0, 2, rows), rng.random(rows)
+    new, old = (
+        Scored("binary", actual, (given > 0.5).astype(int), given)
+        for given in ((actual * 0.3 + score) / 1.3, (actual * 0.25 + score) / 1.25)
+    )
+    models = {"model": new, "champion": old}
+    whole, ends = resample(models, 0, wanted={name: ["roc_auc"] for name in models}).gain(
+        "model", "champion", "roc_auc", "binary"
+    )
+    found = _interval(models, "roc_auc", whole, SPEC)
+    assert found is not None
+    assert ends is not None
+    assert found[0] < whole < found[1]
+    assert found[1] - found[0] == pytest.approx(ends[1] - ends[0], rel=0.3)
