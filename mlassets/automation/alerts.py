@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARTITION_NAME_TAG
 
 from mlassets.alerting.alerts import Alert, alert, since
 from mlassets.alerting.channels import BadChannel, Channel, channels_of
 from mlassets.alerting.delivering import deliver, was_told
 from mlassets.alerting.watching import Open, open_alerts
 from mlassets.automation.sensors import (
+    PARTITION,
+    RETRIED_BY,
     SECONDS_BETWEEN_LOOKS,
     UNTIL_RUN_AGAIN,
     project_job,
@@ -93,7 +94,7 @@ def failed_runs(instance: dg.DagsterInstance, home: Home, after: datetime, now: 
     for record in instance.get_run_records(filters, limit=RUNS_READ):
         run, ended = record.dagster_run, record.end_time or record.update_timestamp.timestamp()
         steps, partition, at = _steps(run), _partition(run), datetime.fromtimestamp(ended, UTC)
-        if not steps or AUTO_RETRY_RUN_ID_TAG in run.tags:
+        if not steps or RETRIED_BY in run.tags:
             continue
         if will_run_again(run) and now - at < UNTIL_RUN_AGAIN:
             continue
@@ -147,7 +148,7 @@ _OF_JOBS = {source_job.name: (SOURCES,), segment_job.name: SEGMENT_STEPS, projec
 
 
 def _partition(run: dg.DagsterRun) -> str:
-    return run.tags.get(PARTITION_NAME_TAG) or str(_judged(run).get("partition", ""))
+    return run.tags.get(PARTITION) or str(_judged(run).get("partition", ""))
 
 
 def _judged(run: dg.DagsterRun) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What starts work: landed files, new data, and changed specs. Each sensor wraps a plain planner."""
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from weakref import WeakKeyDictionary
 
 import dagster as dg
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARTITION_NAME_TAG, WILL_RETRY_TAG
 
 from mlassets.automation.partition_changes import PartitionChanges, plan_partitions
 from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, look_at, run_together
@@ -13,6 +14,7 @@ from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
 from mlassets.partitions import PROJECT, SEGMENT, SOURCE, projects, segments, sources
+from mlassets.projects import ProjectSpec
 from mlassets.steps import (
     AGGREGATE,
     DRAW_DATA,
@@ -26,6 +28,7 @@ from mlassets.steps import (
 )
 from resources.errors import MlassetsError
 from resources.settings import Settings
+from resources.snapshot import Snapshot
 
 SECONDS_BETWEEN_LOOKS = Settings.load().seconds_between_looks
 
@@ -34,7 +37,11 @@ SECONDS_FOR_A_LOOK = 5.0
 LOOKS_BEFORE_LEFT = 4
 KEYS_PER_QUERY = 200
 LEFT_TO_DAGSTER = (MODEL, REVIEW, PUBLISH)
+# Tags that Dagster documents or shows on its runs, but has no public names for.
 RUN_KEY = "dagster/run_key"
+PARTITION = "dagster/partition"
+WILL_RETRY = "dagster/will_retry"
+RETRIED_BY = "dagster/auto_retry_run_id"
 UNTIL_RUN_AGAIN = timedelta(minutes=2)
 WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED]
 UNDERWAY = [
@@ -167,7 +174,7 @@ def sent_back_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sens
     description="Work was left undone, as after a kill: asks for what has been due since its last look.",
 )
 def left_work_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
-    """Work was left undone: ask for what has been due since the last look, while nothing is underway there.
+    """Work was left undone: ask for what has been due since the last look.
 
     Dagster's declarative automation reacts to what happens; what happened while it could not look, as before its first
     look or when a run was killed between two steps, it does not make good.
@@ -182,11 +189,7 @@ def left_work_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sens
             if one.cause == "checks" or (one.step in LEFT_TO_DAGSTER and one.cause in ("missing", "input"))
         ]
         waiting.update(one.identity for one in found)
-        return [one for one in found if one.identity in before and not is_underway(one.partition.key)]
-
-    def is_underway(partition: str) -> bool:
-        of_partition = dg.RunsFilter(statuses=UNDERWAY, tags={"dagster/partition": partition})
-        return context.instance.get_runs_count(of_partition) > 0
+        return [one for one in found if one.identity in before]
 
     result = _ask_for(context, home, left)
     return result._replace(cursor=json.dumps(sorted(waiting)))
@@ -198,22 +201,39 @@ def _ask_for(
     loaded = home.projects()
     for error in loaded.errors:
         context.log.error(str(error))
+    # Before the store is read: a run that ends in between must not be taken for work that nobody does.
+    busy = _underway(context.instance)
     seen = look_at(home.store)
 
     def requests() -> Iterator[dg.RunRequest]:
         for spec in loaded.specs.values():
             # One project's trouble must not hold up the others.
             try:
-                due = [one for one in decide({spec.project: spec}, seen) if one.state == "due"]
+                due = _due(spec, seen)
             except MlassetsError as error:
                 context.log.error(str(error))
                 continue
             yield from map(_request, chosen(due))
 
+    free = [one for one in requests() if one.partition_key not in busy]
     return dg.SensorResult(
-        run_requests=list(_page(context, list(requests()), home.settings.runs_per_look)),
+        run_requests=list(_page(context, free, home.settings.runs_per_look)),
         dynamic_partitions_requests=_requests(plan_partitions(loaded, seen, _present(context.instance))),
     )
+
+
+_deciding = threading.Lock()
+_decided: WeakKeyDictionary[Snapshot, dict[str, tuple[ProjectSpec, list[Decision]]]] = WeakKeyDictionary()
+
+
+def _due(spec: ProjectSpec, seen: Snapshot) -> list[Decision]:
+    """Return what is due of a project; sensors that look at the same time decide once."""
+    with _deciding:
+        known = _decided.setdefault(seen, {})
+        if spec.project not in known or known[spec.project][0] is not spec:
+            due = [one for one in decide({spec.project: spec}, seen) if one.state == "due"]
+            known[spec.project] = spec, due
+        return known[spec.project][1]
 
 
 def _page(
@@ -224,17 +244,14 @@ def _page(
     What is due stays due until it is done, so nothing needs to be remembered: the next look goes on. A short queue also
     means that what runs is what is due now, not what was due an hour ago.
     """
-    queued = context.instance.get_runs_count(dg.RunsFilter(statuses=WAITING))
+    queued = context.instance.get_runs_count(dg.RunsFilter(statuses=WAITING)) if requests else 0
     left = max(most - queued, 0)
     for start in range(0, len(requests), KEYS_PER_QUERY):
         if not left:
             return
         chunk = requests[start : start + KEYS_PER_QUERY]
         made = _runs_by_key(context.instance, [one.run_key or "" for one in chunk])
-        new = [one for one in chunk if one.run_key not in made]
-        # A run that is underway may be about to do what is asked for, as the step after the one that it has just ended.
-        busy = _underway(context.instance, [one.partition_key for one in new if one.partition_key])
-        for request in [one for one in new if one.partition_key not in busy][:left]:
+        for request in [one for one in chunk if one.run_key not in made][:left]:
             left -= 1
             yield request
 
@@ -250,23 +267,25 @@ def _runs_by_key(instance: dg.DagsterInstance, keys: Sequence[str]) -> dict[str,
     return found
 
 
-def _underway(instance: dg.DagsterInstance, partitions: Sequence[str]) -> set[str]:
-    """Return which of some partitions have a run underway, or one that Dagster is about to run again."""
-    if not partitions:
-        return set()
-    tags = {PARTITION_NAME_TAG: list(partitions)}
-    found = instance.get_runs(dg.RunsFilter(statuses=UNDERWAY, tags=tags))
+def _underway(instance: dg.DagsterInstance) -> set[str]:
+    """Return the partitions that have a run underway, or one that Dagster is about to run again.
+
+    A run that is underway may be about to do what is due, as the step after the one that it has just ended.
+    """
     lately = datetime.now(UTC) - UNTIL_RUN_AGAIN
-    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags=tags, updated_after=lately)
-    found = [*found, *(run for run in instance.get_runs(failed) if will_run_again(run))]
-    return {run.tags[PARTITION_NAME_TAG] for run in found}
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=lately)
+    found = [
+        *instance.get_runs(dg.RunsFilter(statuses=UNDERWAY)),
+        *filter(will_run_again, instance.get_runs(failed)),
+    ]
+    return {run.tags[PARTITION] for run in found if PARTITION in run.tags}
 
 
 def will_run_again(run: dg.DagsterRun) -> bool:
     """Say whether Dagster means to run a failed run again and has not begun to."""
     # What was not launched from a code location, as by `mlassets run`, Dagster means to run again but cannot.
-    means_to = run.tags.get(WILL_RETRY_TAG) == "true" and run.remote_job_origin is not None
-    return means_to and AUTO_RETRY_RUN_ID_TAG not in run.tags
+    means_to = run.tags.get(WILL_RETRY) == "true" and run.remote_job_origin is not None
+    return means_to and RETRIED_BY not in run.tags
 
 
 def _request(decision: Decision) -> dg.RunRequest:
