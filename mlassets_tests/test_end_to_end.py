@@ -234,12 +234,10 @@ def test_a_manual_review_waits_and_a_persons_approval_publishes(home: Path) -> N
 
 
 def test_a_rejection_publishes_nothing_and_says_so(home: Path) -> None:
-    result = mlassets(
-        home, "review", "windy", "reject", "--comment", "too few rows", "--send-back-to", "draw_data"
-    )
+    result = mlassets(home, "review", "windy", "reject", "--comment", "too few rows")
     assert result.exit_code == 0, result.output
     assert ("publish", "windy") not in newest(home)
-    assert newest(home)["review", "windy"].parameters["send_back_to"] == "draw_data"
+    assert newest(home)["review", "windy"].parameters["send_back_to"] == ""
     status = mlassets(home, "status", "windy")
     assert "review: reject (too few rows)" in status.stdout
     assert "publish of windy: the review did not approve" in status.stdout
