@@ -58,6 +58,7 @@ format: $(TOOLS) ## Put the code in order.
 
 docs: $(RUNTIME) ## Write the generated pages of docs/.
 	$(BIN)/python docs/make_verdicts.py
+	$(BIN)/python -m mlassets_tests.automation_page
 
 wheel: $(RUNTIME) ## Build the wheel into dist/.
 	rm -rf build dist
