@@ -62,6 +62,27 @@ class _Segment:
     prepare: Mapping[str, Any] | None
 
 
+def _check_segment(one: _Segment) -> None:
+    """Refuse a segment that lacks what every one has since format 2.
+
+    Raises:
+        ValueError: If something is missing.
+        TypeError: If something is of another type than it should be.
+    """
+    if not isinstance(one.hash, str) or one.prepare is None:
+        raise ValueError(
+            f"it does not say how rows of {one.name!r} are prepared, or what its model's hash is"
+        )
+    types = _types(one.prepare)
+    for name in (*_read_by(one.prepare), *one.prepare["key"]):
+        if name not in types:
+            raise ValueError(f"it does not say of which type {name!r} is")
+    if any(
+        how["kind"] not in ("numeric", "categorical", "boolean") for how in _made_by(one.prepare).values()
+    ):
+        raise ValueError(f"a feature of {one.name!r} is of no kind of ours")
+
+
 class Bundle:
     """A release that was loaded from its bundle.
 
@@ -93,6 +114,9 @@ class Bundle:
                 raise ValueError("it names no project or no task")
             if missing := [one.file for one in segments if one.file not in names]:
                 raise ValueError(f"it lacks {missing[0]}")
+            if isinstance(number, int) and 1 < number <= FORMAT:
+                for one in segments:
+                    _check_segment(one)
         except (
             zipfile.BadZipFile,
             KeyError,
@@ -365,15 +389,18 @@ def _preparation(ready: "Thing", draw: "Thing") -> dict[str, Any]:
 def _types(prepare: Mapping[str, Any]) -> dict[str, pa.DataType]:
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(prepare["schema"])))
-    except (pa.ArrowException, ValueError, KeyError) as error:
-        raise BadBundle(
-            f"{RELEASE_FILE} does not hold the types of the rows ({error}); fetch it again"
-        ) from error
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"the types of its rows cannot be read: {error}") from error
     return {field.name: field.type for field in schema}
 
 
+def _made_by(prepare: Mapping[str, Any]) -> Mapping[str, Mapping[str, str]]:
+    made: Mapping[str, Mapping[str, str]] = prepare["transformations"]
+    return made
+
+
 def _read_by(prepare: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(one["from"] for one in prepare["transformations"].values()))
+    return list(dict.fromkeys(one["from"] for one in _made_by(prepare).values()))
 
 
 def _as_drawn(column: pa.ChunkedArray, wanted: pa.DataType, name: str) -> pa.ChunkedArray:

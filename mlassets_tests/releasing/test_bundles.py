@@ -360,6 +360,17 @@ def rewritten(data: bytes, changes: dict[str, bytes | None], about: dict[str, An
 
 def test_what_is_no_bundle_is_refused_when_it_is_loaded(binary: Released, tmp_path: Path) -> None:
     model = "segments/0/model.skops"
+    (segment,) = binary.bundle.about["segments"]
+    wind = {"wind": {"from": "wind", "kind": "code", "how": "as it is"}}
+    lacking: list[dict[str, Any]] = [
+        {"hash": None},
+        {"prepare": None},
+        {"prepare": {}},
+        {"prepare": {**segment["prepare"], "schema": "AAAA"}},
+        {"prepare": {**segment["prepare"], "key": ["other key"]}},
+        {"prepare": {**segment["prepare"], "transformations": wind}},
+        {"prepare": {**segment["prepare"], "transformations": ["wind"]}},
+    ]
     foreign = [
         b"",
         b"not a zip file",
@@ -371,6 +382,7 @@ def test_what_is_no_bundle_is_refused_when_it_is_loaded(binary: Released, tmp_pa
         rewritten(binary.data, {model: None}),
         rewritten(binary.data, {}, {"segments": [{"segment": "EWR"}]}),
         rewritten(binary.data, {}, {"target": {"column": "late", "task": "guess"}}),
+        *(rewritten(binary.data, {}, {"segments": [{**segment, **change}]}) for change in lacking),
     ]
     for data in foreign:
         with pytest.raises(BadBundle, match="the bundle is no bundle of a release, or is damaged"):
