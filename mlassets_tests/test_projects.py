@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from cronsim import CronSim
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -323,6 +323,7 @@ def test_rules_of_retrain_nest_and_read_back_as_they_are_written(tmp_path: Path)
     assert RetrainSpec.model_validate({}) == RetrainSpec() == load(tmp_path, SMALLEST).retrain
 
 
+@settings(deadline=None)
 @given(st.text("0123456789*/,-#LWSUNMON ", max_size=25))
 def test_any_text_is_a_schedule_that_comes_or_is_refused(text: str) -> None:
     try:
