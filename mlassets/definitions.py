@@ -9,6 +9,7 @@ from mlassets.assets.model_ready import model_ready
 from mlassets.assets.publish import publish
 from mlassets.assets.review import review
 from mlassets.assets.sources import sources
+from mlassets.automation.alerts import alerts_sensor
 from mlassets.automation.sensors import (
     SECONDS_BETWEEN_LOOKS,
     changed_spec_sensor,
@@ -69,6 +70,7 @@ def definitions(home: str | None = None) -> dg.Definitions:
             sent_back_sensor,
             left_work_sensor,
             new_input_sensor,
+            alerts_sensor,
         ],
         resources={
             "home": Home(home=home),

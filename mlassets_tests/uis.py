@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlassets.runs import lay_out
-from mlassets_tests.processes import free_port, processes_of_session
+from mlassets_tests.processes import free_port, processes_of_session, wait_until
 from resources.settings import Settings
 
 
@@ -102,6 +102,7 @@ def kill(ui: Ui) -> None:
             with suppress(ProcessLookupError):
                 os.kill(one, number)
     ui.process.wait()
+    wait_until(lambda: not processes_of_session(ui.process.pid), "all of them are gone", 60)
 
 
 def end(ui: Ui) -> None:
