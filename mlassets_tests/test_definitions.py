@@ -84,8 +84,12 @@ def test_every_sensor_is_on_by_default() -> None:
     assert {sensor.name for sensor in sensors} == {
         "new_files_sensor",
         "new_data_sensor",
+        "new_models_sensor",
         "changed_spec_sensor",
+        "sent_back_sensor",
+        "left_work_sensor",
         "new_input_sensor",
+        "alerts_sensor",
     }
     for sensor in sensors:
         assert sensor.default_status == dg.DefaultSensorStatus.RUNNING, sensor.name
