@@ -92,11 +92,18 @@ def attempt_of(thing: Thing) -> int:
 
 
 def loops_of(store: Store, aggregate: Thing) -> int:
-    """Return how many further attempts the work under an aggregate has taken: of all its parts, the most."""
-    things = [aggregate]
-    for thing in map(store.get, aggregate.parameters.get("models", {}).values()):
-        things += _made_from(store, thing)
-    return max(attempt_of(thing) for thing in things) - 1
+    """Return how many further attempts the work under an aggregate has taken: of all its parts, the most.
+
+    An attempt that came out the same counts too, although the aggregate was not made again for it.
+    """
+    parts = [aggregate]
+    for model in map(store.get, aggregate.parameters.get("models", {}).values()):
+        parts += _made_from(store, model)
+    newest = [store.latest(one.step, one.partition) for one in parts]
+    same = [
+        one for one, part in zip(newest, parts, strict=True) if one and one.data_version == part.data_version
+    ]
+    return max(attempt_of(thing) for thing in (*parts, *same)) - 1
 
 
 def sent_back(
@@ -129,7 +136,8 @@ def next_attempt(spec: ProjectSpec, store: Store, step: str, partition: Partitio
     tries = spec.rework.tries
     what = tries[(number - 2) % len(tries)]
     candidate = newest.parameters["candidate"]
-    others = [name for name in spec.model.candidates if name not in (*left_out, candidate)]
+    # That the trivial baseline would be accepted where a model was not, nobody needs to try.
+    others = [name for name in spec.model.candidates if name not in (*left_out, candidate, "baseline")]
     if what == "next_candidate" and others:
         left_out = (*left_out, candidate)
     else:

@@ -21,7 +21,7 @@ from mlassets.ingestion.taking import plan_landing
 from mlassets.launching import process_tags
 from mlassets.projects import ProjectSpec, close_matches
 from mlassets.segments import segments_of
-from mlassets.steps import PROJECT_STEPS, SOURCES
+from mlassets.steps import PROJECT_STEPS, SOURCES, STEPS
 from resources.errors import MlassetsError
 from resources.settings import Settings
 from resources.things import Partition
@@ -150,19 +150,24 @@ class Runner:
             segments: Only these segments' steps, and nothing of the project as a whole; None means everything.
         """
         outcomes: list[Outcome] = []
+        # What failed is not tried again at once; but what was sent back is, and what follows it then.
         ran: set[tuple[str, str]] = set()
-        while work := next(
-            (
-                one
-                for one in self.decisions(projects, segments)
-                if one.state == "due" and (one.step, one.partition.key) not in ran
-            ),
-            None,
-        ):
+        tried: set[str] = set()
+
+        def is_left(one: Decision) -> bool:
+            again = one.cause == "rework" and one.identity not in tried
+            return one.state == "due" and (again or (one.step, one.partition.key) not in ran)
+
+        while work := next(filter(is_left, self.decisions(projects, segments)), None):
+            key, project = work.partition.key, work.partition["project"]
+            if work.cause == "rework":
+                tried.add(work.identity)
+                below = STEPS[STEPS.index(work.step) :]
+                ran = {one for one in ran if one[0] not in below or _project_of(one[1]) != project}
             steps = run_together(work)
-            ran |= {(step, work.partition.key) for step in steps}
+            ran |= {(step, key) for step in steps}
             again = work.cause in JUDGED_AGAIN
-            outcomes.append(self.judge(work) if again else self.run(steps, work.partition.key, work.reason))
+            outcomes.append(self.judge(work) if again else self.run(steps, key, work.reason))
         return outcomes
 
     def require_segment(self, specs: Sequence[ProjectSpec], segment: str) -> None:
@@ -270,6 +275,10 @@ class Runner:
         )
         self._on_end(outcome)
         return outcome
+
+
+def _project_of(key: str) -> str:
+    return Partition.parse(key)["project"]
 
 
 def _state_of(result: dg.ExecuteInProcessResult) -> tuple[str, str]:

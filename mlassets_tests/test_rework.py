@@ -9,6 +9,7 @@ import pytest
 
 from mlassets.rework import Attempt, loops_of, next_attempt
 from mlassets_tests.automation.made import Made
+from mlassets_tests.small_homes import departures, new_home, ran, run_all, store_of
 from resources.things import Partition, Thing, new_id
 
 EWR, JFK = Partition.segment("late", "EWR"), Partition.segment("late", "JFK")
@@ -16,7 +17,7 @@ LATE = Partition.project("late")
 BOTH = {("model", "late|EWR"): "rework", ("model", "late|JFK"): "rework"}
 VERDICTS = "{beats_the_baseline: model, every_split_holds_rows: draw_data}"
 REWORK = f"rework: {{send_back_to: model, verdicts: {VERDICTS}, limit: 2}}"
-CANDIDATES = "[baseline, linear, gradient_boosting]"
+CANDIDATES = "[baseline, linear, gradient_boosting, random_forest]"
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +143,12 @@ def test_a_rejection_by_rules_tries_up_to_the_limit_although_it_comes_back_the_s
         assert made.due() == BOTH
         for partition in (EWR, JFK):
             assert again(made, "model", partition, "").parameters["rework"]["attempt"] == attempt
-    assert made.due() == {}
     assert "3 attempts were made, the rework limit: a person has to decide" in reason(made, "model", EWR)
-    assert loops_of(made.store, aggregate_again(made, "")) == 2
+    assert loops_of(made.store, newest(made, "aggregate", LATE)) == 2
+    assert made.due() == {("review", "late"): "rework"}
+    reject(made, by="rules", decision="wait", send_back_to="")
+    assert made.due() == {}
+    assert "waits for a reviewer" in reason(made, "publish", LATE)
 
 
 def test_new_data_after_a_rejection_begins_anew(made: Made) -> None:
@@ -201,9 +205,7 @@ def test_a_blocking_verdict_that_no_rule_names_sends_nothing_back(made: Made) ->
 
 def test_attempts_leave_out_candidates_and_search_wider_in_turn(made: Made) -> None:
     tried = []
-    for number, candidate in enumerate(
-        ("gradient_boosting", "gradient_boosting", "baseline", "baseline", "baseline")
-    ):
+    for number, candidate in enumerate(("gradient_boosting",) * 2 + ("random_forest",) * 3):
         aggregate_again(made, f"{number}")
         reject(made)
         attempt = next_attempt(made.specs["late"], made.store, "model", EWR)
@@ -214,7 +216,7 @@ def test_attempts_leave_out_candidates_and_search_wider_in_turn(made: Made) -> N
         (3, ("linear",), 2),
         (4, ("linear", "gradient_boosting"), 2),
         (5, ("linear", "gradient_boosting"), 4),
-        # No candidate is left to go over to.
+        # Only the baseline is left, which nobody tries.
         (6, ("linear", "gradient_boosting"), 8),
     ]
 
@@ -225,3 +227,27 @@ def test_a_step_that_was_not_sent_back_is_made_again_as_the_attempt_that_it_was(
     first = again(made, "model", EWR, "better").parameters["rework"]
     second = again(made, "model", EWR, "better").parameters["rework"]
     assert (second["attempt"], second["left_out"]) == (first["attempt"], first["left_out"])
+
+
+def test_rules_that_are_not_met_try_other_models_and_then_ask_a_person(tmp_path: Path) -> None:
+    home = new_home(
+        tmp_path / "home",
+        departures(("EWR",)),
+        model={"candidates": ["linear", "gradient_boosting"], "tune": {"trials": 2, "seconds": 60}},
+        review={"mode": "auto", "rules": ["roc_auc >= 0.999"]},
+        rework={"send_back_to": "model", "limit": 2},
+    )
+    outcomes = run_all(home)
+    assert {one.state for one in outcomes} == {"done"}
+    store = store_of(home)
+    models = list(reversed(store.history("model")))
+    assert [one.parameters.get("rework", {}).get("attempt", 1) for one in models] == [1, 2, 3]
+    assert len({one.parameters["candidate"] for one in models[:2]}) == 2
+    assert [one.parameters["trials_asked"] for one in models] == [2, 2, 4]
+    reviews = list(reversed(store.history("review")))
+    assert [one.parameters["decision"] for one in reviews[:-1]] == ["reject"] * (len(reviews) - 1)
+    assert reviews[0].id in models[1].based_on
+    assert reviews[-1].parameters["decision"] == "wait"
+    assert "rework limit" in reviews[-1].parameters["comment"]
+    assert store.latest("publish", LATE) is None
+    assert ran(run_all(home)) == set()

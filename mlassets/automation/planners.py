@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from mlassets.automation.retraining import DAY, Facts, Held, drift_of, held, uses_drift, uses_schedule
 from mlassets.projects import ProjectSpec
-from mlassets.rework import attempt_of, sent_back
+from mlassets.rework import RULES, attempt_of, sent_back
 from mlassets.segments import segments_of
 from mlassets.steps import (
     AGGREGATE,
@@ -58,7 +58,8 @@ class Decision:
         reason: Why, for a person.
         cause: What kind of change makes it due: nothing was made yet, an input has new content, the spec, the
             code version or the project's segments changed, its checks never ended (`checks`), the spec moved their
-            limits (`limits`), or it was sent back (`rework`); empty if it is not due.
+            limits (`limits`), or it was sent back (`rework`). Empty if it is not due, but for what was sent back once
+            more than may be tried.
         identity: Equal for equal work: run keys are made from it, so that no work is asked for twice.
         rule: What the project's `retrain` says, where it was asked.
     """
@@ -158,12 +159,23 @@ class _Planner:
                     )
         yield aggregate
         review = self._step(REVIEW, partition, [(AGGREGATE, partition)], upstream=[aggregate])
+        if review.state == "current":
+            review = self._handed_over(review, [*below, aggregate])
         yield review
         publish = self._step(PUBLISH, partition, [(REVIEW, partition)], upstream=[review])
         decision = self._seen.latest(REVIEW, partition)
         if publish.state == "due" and decision is not None and decision.parameters["decision"] != "approve":
             publish = Decision(PUBLISH, partition, "waiting", _why_not_released(decision))
         yield publish
+
+    def _handed_over(self, review: Decision, below: Sequence[Decision]) -> Decision:
+        """Have the rules' rejection end in the wait for a person, once the last attempt has come back the same."""
+        newest = self._seen.latest(REVIEW, review.partition)
+        states = {one.state for one in below if one.cause == "rework"}
+        if newest is None or newest.parameters.get("decided_by") != RULES or states != {"waiting"}:
+            return review
+        reason = "the rework limit is reached: a person is asked"
+        return self._due(REVIEW, review.partition, "rework", reason, also=[newest.id])
 
     def _draw(self, partition: Partition) -> Decision:
         reads = self._reads
@@ -275,6 +287,7 @@ class _Planner:
             partition,
             "waiting",
             f"{found.reason}; {made} attempts were made, the rework limit: a person has to decide",
+            "rework",
         )
 
     def _why(self, step: str, newest: Thing | None, read: list[Thing]) -> tuple[Cause, str]:
