@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from mlassets.conditions import ON_NEW_INPUT
 from mlassets.home import Home
 from mlassets.partitions import projects
 from mlassets.releasing.aliases import published
@@ -16,7 +15,6 @@ from resources.things import Draft, Thing
     name=PUBLISH,
     partitions_def=projects,
     io_manager_key="releases",
-    automation_condition=ON_NEW_INPUT,
     code_version=CODE_VERSIONS[PUBLISH],
     kinds={"duckdb", "parquet"},
     group_name="steps",

@@ -36,7 +36,7 @@ SECONDS_BETWEEN_LOOKS = Settings.load().seconds_between_looks
 SECONDS_FOR_A_LOOK = 5.0
 LOOKS_BEFORE_LEFT = 4
 KEYS_PER_QUERY = 200
-LEFT_TO_DAGSTER = (MODEL, REVIEW, PUBLISH)
+LEFT_TO_DAGSTER = (MODEL, REVIEW)
 # Tags that Dagster documents or shows on its runs, but has no public names for.
 RUN_KEY = "dagster/run_key"
 PARTITION = "dagster/partition"
@@ -113,23 +113,26 @@ def new_data_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Senso
     jobs=[project_job],
     minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Models are new, and all work on the project's segments has come to rest: asks for the aggregate.",
+    description="Models are new, and all work on the project's segments is at rest: asks for the aggregate. A review "
+    "has approved: asks for the release.",
 )
 def new_models_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
     """Models are new: ask for the aggregate once all work on the project's segments has come to rest.
 
-    At rest is also a segment whose work has failed: the others do not wait for it for ever.
+    At rest is also a segment whose work has failed: the others do not wait for it for ever. The release of a version
+    that was approved is asked for here too: Dagster sees that a review is new, but not what it says.
     """
 
     def at_rest(due: list[Decision]) -> list[Decision]:
         asked = [
             one for one in due if one.step == AGGREGATE and one.cause in ("missing", "input", "segments")
         ]
+        approved = [one for one in due if one.step == PUBLISH and one.cause in ("missing", "input")]
         ahead = [one.identity for one in due if one.step in SEGMENT_STEPS and one.cause not in JUDGED_AGAIN]
         if not asked or not ahead:
-            return asked
+            return asked + approved
         ended = {key for key, underway in _runs_by_key(context.instance, ahead).items() if not underway}
-        return asked if ended.issuperset(ahead) else []
+        return asked + approved if ended.issuperset(ahead) else approved
 
     return _ask_for(context, home, at_rest)
 
