@@ -68,8 +68,8 @@ def test_no_requirement_is_left_over() -> None:
     )
     modules = {"scikit-learn": "sklearn", "ruamel-yaml": "ruamel"}
     # dagster-webserver is the UI that `mlassets ui` starts; setuptools is what deepchecks imports pkg_resources from;
-    # psycopg2 is what SQLAlchemy speaks to PostgreSQL with.
-    without_import = {"dagster-webserver", "psycopg2-binary", "setuptools"}
+    # psycopg2 is what SQLAlchemy speaks to PostgreSQL with; tzdata is what zoneinfo reads where the machine has none.
+    without_import = {"dagster-webserver", "psycopg2-binary", "setuptools", "tzdata"}
     unused = []
     for one in map(Requirement, PROJECT["project"]["dependencies"]):
         name = canonicalize_name(one.name)
