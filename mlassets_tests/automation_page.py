@@ -133,12 +133,31 @@ def _not_too_often(new: Callable[..., Scene]) -> Iterator[str]:
     yield scene.why("2026-01-30 19:00:00")
 
 
+def _sent_back(new: Callable[..., Scene]) -> Iterator[str]:
+    from mlassets_tests.test_rework import EWR, JFK, again, aggregate_again, reject
+
+    scene = new()
+    scene.set("2026-02-02 08:00:00")
+    aggregate_again(scene.made, "")
+    reject(scene.made, comment="misses the evening bank at EWR", segments=["EWR"])
+    yield scene.why("2026-02-02 09:00:00")
+    scene = new()
+    scene.set("2026-02-02 08:00:00")
+    aggregate_again(scene.made, "")
+    reject(scene.made, by="rules", comment="not met: roc_auc >= 0.7")
+    yield scene.why("2026-02-02 08:05:00")
+    for partition in (EWR, JFK, EWR, JFK):
+        again(scene.made, "model", partition, "")
+    yield scene.why("2026-02-02 09:00:00")
+
+
 SCENES = {
     "Enough new data": _enough_new_data,
     "On a schedule": _on_a_schedule,
     "On drift": _on_drift,
     "Several rules": _several_rules,
     "Not too often": _not_too_often,
+    "Sent back": _sent_back,
 }
 _TEXT = re.compile(r"^```text\n(.*?)^```", re.S | re.M)
 
