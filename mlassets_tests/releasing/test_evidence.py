@@ -122,7 +122,7 @@ def shown(evidence: Any) -> list[str]:
 
 
 def test_what_changed_since_the_last_approval_is_named_data_spec_and_code(tmp_path: Path) -> None:
-    waiting = Waiting(tmp_path)
+    waiting = Waiting(tmp_path, whole=True)
     store, spec = waiting.store, waiting.project
     assert shown(gather(store, waiting.first, spec)) == ["No other version was approved yet."]
     parameters = {"decision": "approve", "decided_by": "ana", "aggregate": waiting.first.id}
