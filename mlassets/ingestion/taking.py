@@ -176,7 +176,7 @@ def plan_landing(
         seen: Where the sources' versions are.
         now_ns: The time now, nanoseconds since 1970.
         quiet_seconds: Seconds without a change after which a file counts as settled at the first look.
-        seconds: For how long files are hashed at one look; the next goes on where it ended.
+        seconds: For how long files are hashed at one look, one of each source at least; the next goes on from there.
     """
     until = time.monotonic() + seconds
     before: dict[str, dict[str, list[Any]]] = json.loads(cursor) if cursor else {}
@@ -192,12 +192,14 @@ def plan_landing(
         found = settled(last, listing, now_ns=now_ns or time.time_ns(), quiet_seconds=quiet_seconds)
         known = _Known(seen.latest(STEP, Partition.source(name)))
         hashes: dict[str, str] = {}
+        hashed = 0
         for file in found.ready:
             content = known.hash_of(file)
             if content is None and noted.get(file.name, [])[:2] == [file.size, file.mtime_ns]:
                 content = noted[file.name][2]
-            if content is None and time.monotonic() < until:
+            if content is None and (not hashed or time.monotonic() < until):
                 content = zone.fingerprint(file)
+                hashed += 1
             if content is not None:
                 hashes[file.name] = content
         # Of what was taken and has not changed since, the source's own version knows enough.

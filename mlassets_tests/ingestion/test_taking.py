@@ -3,6 +3,7 @@
 import datetime as dt
 import gzip
 import io
+import json
 import os
 import tempfile
 import threading
@@ -479,3 +480,42 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_look(
     assert zone.look().requests
     zone.take()
     assert zone.rows == [{"x": 1}, {"x": 3}]
+
+
+def test_many_files_are_hashed_over_several_looks_and_asked_for_once_all_are(zone: Landing) -> None:
+    for number in range(5):
+        zone.land(f"{number}.csv", f"a\n{number}\n")
+    cursor, asked = None, []
+    for _ in range(6):
+        plan = zone.look(cursor, seconds=0)
+        cursor, left = plan.cursor, [note for note in plan.notes if "left for the next look" in note]
+        asked.append(len(plan.requests))
+        assert bool(left) != bool(plan.requests)
+    assert asked == [0, 0, 0, 0, 1, 1]
+    assert zone.look(cursor, seconds=0).requests == zone.look(None).requests
+
+
+def test_a_look_that_is_lost_half_way_loses_nothing(zone: Landing) -> None:
+    for number in range(4):
+        zone.land(f"{number}.csv", f"a\n{number}\n")
+    cursor = zone.look(None, seconds=0).cursor
+    zone.look(cursor, seconds=0)
+    for _ in range(4):
+        plan = zone.look(cursor, seconds=0)
+        cursor = plan.cursor
+    assert plan.requests == zone.look(None).requests
+    assert plan.requests
+
+
+def test_between_looks_nothing_is_remembered_of_files_that_were_taken(zone: Landing) -> None:
+    for number in range(50):
+        zone.land(f"{number}.csv", f"a\n{number}\n")
+    before = zone.look()
+    zone.take()
+    after = zone.look(before.cursor)
+    assert after.cursor == '{"rows": {}}'
+    assert not after.requests
+    zone.land("3.csv", "a\n33\n")
+    changed = zone.look(after.cursor)
+    assert list(json.loads(changed.cursor)["rows"]) == ["3.csv"]
+    assert list(changed.requests) == ["rows"]
