@@ -517,5 +517,5 @@ def test_between_looks_nothing_is_remembered_of_files_that_were_taken(zone: Land
     assert not after.requests
     zone.land("3.csv", "a\n33\n")
     changed = zone.look(after.cursor)
-    assert list(json.loads(changed.cursor)["rows"]) == ["3.csv"]
+    assert list(json.loads(changed.cursor)["rows"]) == ["rows/3.csv"]
     assert list(changed.requests) == ["rows"]
