@@ -45,3 +45,24 @@ def test_a_bad_value_is_refused_by_the_name_of_its_variable() -> None:
         Settings.load(home=7)
     with pytest.raises(BadSettings, match="MLASSETS_LAEK"):
         Settings.load(laek="x")
+
+
+def test_a_list_that_is_no_json_is_told_without_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLASSETS_ALERTS", "https://example.org/s3cret")
+    with pytest.raises(BadSettings, match="MLASSETS_ALERTS cannot be used: it is no JSON list") as told:
+        Settings.load()
+    assert "s3cret" not in str(told.value)
+    monkeypatch.setenv("MLASSETS_ALERTS", '{"url": "https://example.org/s3cret"}')
+    with pytest.raises(BadSettings, match="MLASSETS_ALERTS") as told:
+        Settings.load()
+    assert "s3cret" not in str(told.value)
+
+
+def test_channels_of_alerts_are_not_shown() -> None:
+    assert "s3cret" not in repr(Settings(alerts=("https://example.org/s3cret",)))
+
+
+def test_looks_without_a_pause_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLASSETS_SECONDS_BETWEEN_LOOKS", "0")
+    with pytest.raises(BadSettings, match="MLASSETS_SECONDS_BETWEEN_LOOKS cannot be used"):
+        Settings.load()
