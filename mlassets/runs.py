@@ -20,8 +20,9 @@ from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
 from mlassets.launching import process_tags
 from mlassets.projects import ProjectSpec, close_matches
+from mlassets.releasing.deciding import unfinished_claim
 from mlassets.segments import segments_of
-from mlassets.steps import PROJECT_STEPS, SOURCES, STEPS
+from mlassets.steps import PROJECT_STEPS, PUBLISH, REVIEW, SOURCES, STEPS
 from resources.errors import MlassetsError
 from resources.settings import Settings
 from resources.things import Partition
@@ -149,7 +150,7 @@ class Runner:
             projects: Only these; None means all.
             segments: Only these segments' steps, and nothing of the project as a whole; None means everything.
         """
-        outcomes: list[Outcome] = []
+        outcomes = self._finish_decisions(projects) if segments is None else []
         # What failed is not tried again at once; but what was sent back is, and what follows it then.
         ran: set[tuple[str, str]] = set()
         tried: set[str] = set()
@@ -169,6 +170,23 @@ class Runner:
             again = work.cause in JUDGED_AGAIN
             outcomes.append(self.judge(work) if again else self.run(steps, key, work.reason))
         return outcomes
+
+    def _finish_decisions(self, projects: Collection[str] | None) -> list[Outcome]:
+        """Commit what people have decided, where a kill came between the decision and its commit."""
+        found = [
+            (spec, claim)
+            for spec in self._home.projects().specs.values()
+            if (projects is None or spec.project in projects)
+            and (claim := unfinished_claim(self._home.store, spec)) is not None
+        ]
+        return [
+            self.run(
+                (REVIEW, PUBLISH),
+                Partition.project(spec.project).key,
+                f"{claim.decision} by {claim.reviewer} was interrupted",
+            )
+            for spec, claim in found
+        ]
 
     def require_segment(self, specs: Sequence[ProjectSpec], segment: str) -> None:
         """Refuse a segment that none of the projects has.

@@ -307,6 +307,6 @@ def _already(spec: ProjectSpec, claim: Claim, review: str = "") -> str:
             f"To decide otherwise on top of that: --version {review}"
             if review
             else "Another decision can follow once this one is committed; if it was interrupted, "
-            f"`mlassets run {spec.project} --step review` finishes it"
+            f"`mlassets run {spec.project}` finishes it"
         )
     )

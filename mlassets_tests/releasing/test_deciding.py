@@ -72,9 +72,7 @@ def test_a_review_by_rules_in_between_makes_no_room_for_a_second_decision(waitin
     waiting.claim("approve", "ana")
     # A run that began before has just ended: its review waits, though ana has decided.
     waiting.review(waiting.first)
-    with pytest.raises(
-        AlreadyDecided, match=r"ana has approved .* `mlassets run late --step review` finishes"
-    ):
+    with pytest.raises(AlreadyDecided, match=r"ana has approved .* `mlassets run late` finishes"):
         waiting.claim("reject", "ben")
     claim = unfinished_claim(waiting.store, waiting.project)
     assert claim is not None
@@ -210,17 +208,23 @@ def test_of_two_processes_exactly_one_decides_and_the_other_is_told_who(waiting:
     assert [one.parameters["decided_by"] for one in reviews] == winners
 
 
-def test_a_kill_between_claim_and_commit_is_finished_by_the_next_run(waiting: Waiting) -> None:
+def test_a_kill_between_claim_and_commit_is_finished_by_the_next_run(tmp_path: Path) -> None:
+    waiting = Waiting(tmp_path, whole=True)
+    before = waiting.review(waiting.first)
     killed = os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", KILLED, str(waiting.home)])
     assert killed == 9
-    assert waiting.store.history("review", LATE) == []
+    assert waiting.store.history("review", LATE) == [before]
     found = mlassets(waiting.home, "review", "late", "approve", "--comment", "x", "--reviewer", "ben")
     assert found.exit_code == 2
     assert "ana has rejected this version of late" in " ".join(found.stderr.split())
-    assert mlassets(waiting.home, "run", "late", "--step", "review").exit_code == 0
-    (review,) = waiting.store.history("review", LATE)
+    found = mlassets(waiting.home, "run", "late", "--json")
+    assert found.exit_code == 0, found.output
+    (run,) = json.loads(found.stdout)["runs"]
+    assert (run["steps"], run["reason"]) == (["review", "publish"], "reject by ana was interrupted")
+    (review, _) = waiting.store.history("review", LATE)
     assert (review.parameters["decision"], review.parameters["decided_by"]) == ("reject", "ana")
     assert review.parameters["comment"] == "too early"
+    assert json.loads(mlassets(waiting.home, "run", "late", "--json").stdout)["runs"] == []
 
 
 def test_the_launch_form_and_the_command_refuse_what_is_outdated(waiting: Waiting) -> None:
