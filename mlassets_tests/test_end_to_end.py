@@ -32,6 +32,7 @@ from mlassets_tests.small_homes import (
     store_of,
     write_spec,
 )
+from resources import lake
 from resources.roles import ROW_KEY, SPLIT
 from resources.things import Thing
 
@@ -242,6 +243,40 @@ def test_a_rejection_publishes_nothing_and_says_so(home: Path) -> None:
     assert "review: reject (too few rows)" in status.stdout
     assert "publish of windy: the review did not approve" in status.stdout
     assert run_all(home) == []
+
+
+def test_a_project_that_is_removed_while_it_runs_ends_with_a_word_and_goes_on_when_it_is_back(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(home, "flights/2013-02.csv", departures(("EWR",), seed=2, first_id=1_000))
+    spec = home / "projects" / "late.yaml"
+    text = spec.read_bytes()
+    before = ids(home)
+
+    def remove(point: str) -> None:
+        # The draw is committed; nothing of what follows is.
+        if (
+            point == "row written"
+            and newest(home)["draw_data", "late|EWR"].id != before["draw_data", "late|EWR"]
+        ):
+            spec.unlink(missing_ok=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake, "on_reached", remove)
+        outcomes = run_all(home)
+    (failed,) = [one for one in outcomes if one.state == "failed"]
+    assert "late" in failed.error
+    assert "no spec names the project" in failed.error
+    after = ids(home)
+    changed = {key for key in after if after[key] != before[key] and "windy" not in key[1]}
+    assert changed == {("sources", "flights"), ("draw_data", "late|EWR")}
+    assert ran(run_all(home)) <= {(step, key) for step, key in after if key.startswith("windy")}
+    assert mlassets(home, "why", "late").exit_code == 2
+    spec.write_bytes(text)
+    outcomes = run_all(home)
+    assert {one.state for one in outcomes} == {"done"}
+    assert {("model", "late|EWR"), LATE_RELEASE} <= ran(outcomes)
+    assert mlassets(home, "catalog", "verify").exit_code == 0
 
 
 def test_a_lost_catalog_is_built_anew_from_the_lake(finished: Path, home: Path) -> None:
