@@ -82,7 +82,7 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
         from dagster._core.errors import DagsterUserCodeUnreachableError
         from dagster._grpc.client import DagsterGrpcClient
         from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
-        from dagster_shared.serdes import deserialize_value
+        from dagster._serdes import deserialize_value
 
         client = DagsterGrpcClient(
             port=server.get("port"), host=server["host"], use_ssl=bool(server.get("use_ssl"))
