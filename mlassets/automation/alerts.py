@@ -17,7 +17,7 @@ from mlassets.alerting.channels import BadChannel, Channel, channels_of
 from mlassets.alerting.delivering import deliver, was_told
 from mlassets.alerting.watching import Open, open_alerts
 from mlassets.automation.sensors import (
-    PARTITION,
+    PARTITION_TAG,
     RETRIED_BY,
     SECONDS_BETWEEN_LOOKS,
     UNTIL_RUN_AGAIN,
@@ -148,7 +148,7 @@ _OF_JOBS = {source_job.name: (SOURCES,), segment_job.name: SEGMENT_STEPS, projec
 
 
 def _partition(run: dg.DagsterRun) -> str:
-    return run.tags.get(PARTITION) or str(_judged(run).get("partition", ""))
+    return run.tags.get(PARTITION_TAG) or str(_judged(run).get("partition", ""))
 
 
 def _judged(run: dg.DagsterRun) -> dict[str, Any]:

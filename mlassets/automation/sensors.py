@@ -15,6 +15,7 @@ from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
 from mlassets.partitions import PROJECT, SEGMENT, SOURCE, projects, segments, sources
 from mlassets.projects import ProjectSpec
+from mlassets.releasing.deciding import unfinished_claim
 from mlassets.steps import (
     AGGREGATE,
     DRAW_DATA,
@@ -29,6 +30,7 @@ from mlassets.steps import (
 from resources.errors import MlassetsError
 from resources.settings import Settings
 from resources.snapshot import Snapshot
+from resources.things import Partition
 
 SECONDS_BETWEEN_LOOKS = Settings.load().seconds_between_looks
 
@@ -39,7 +41,7 @@ KEYS_PER_QUERY = 200
 LEFT_TO_DAGSTER = (MODEL, REVIEW)
 # Tags that Dagster documents or shows on its runs, but has no public names for.
 RUN_KEY = "dagster/run_key"
-PARTITION = "dagster/partition"
+PARTITION_TAG = "dagster/partition"
 WILL_RETRY = "dagster/will_retry"
 RETRIED_BY = "dagster/auto_retry_run_id"
 UNTIL_RUN_AGAIN = timedelta(minutes=2)
@@ -100,7 +102,7 @@ def new_data_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Senso
     return _ask_for(
         context,
         home,
-        lambda due: [
+        lambda _, due: [
             one
             for one in due
             if (one.step == DRAW_DATA and one.cause in ("missing", "input", "spec", "code"))
@@ -123,7 +125,7 @@ def new_models_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sen
     that was approved is asked for here too: Dagster sees that a review is new, but not what it says.
     """
 
-    def at_rest(due: list[Decision]) -> list[Decision]:
+    def at_rest(_: ProjectSpec, due: list[Decision]) -> list[Decision]:
         asked = [
             one for one in due if one.step == AGGREGATE and one.cause in ("missing", "input", "segments")
         ]
@@ -151,7 +153,7 @@ def changed_spec_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.S
     return _ask_for(
         context,
         home,
-        lambda due: [
+        lambda _, due: [
             one
             for one in due
             if one.cause == "limits" or (one.step != DRAW_DATA and one.cause in ("spec", "code"))
@@ -167,7 +169,7 @@ def changed_spec_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.S
 )
 def sent_back_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
     """A review or a verdict sent work back: ask for another attempt at the step that it went back to."""
-    return _ask_for(context, home, lambda due: [one for one in due if one.cause == "rework"])
+    return _ask_for(context, home, lambda _, due: [one for one in due if one.cause == "rework"])
 
 
 @dg.sensor(
@@ -180,17 +182,23 @@ def left_work_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sens
     """Work was left undone: ask for what has been due since the last look.
 
     Dagster's declarative automation reacts to what happens; what happened while it could not look, as before its first
-    look or when a run was killed between two steps, it does not make good.
+    look or when a run was killed between two steps, it does not make good. Nor does it know of a person's decision that
+    was claimed and not committed.
     """
     before = set(json.loads(context.cursor)) if context.cursor else set()
     waiting: set[str] = set()
 
-    def left(due: list[Decision]) -> list[Decision]:
+    def left(spec: ProjectSpec, due: list[Decision]) -> list[Decision]:
         found = [
             one
             for one in due
             if one.cause == "checks" or (one.step in LEFT_TO_DAGSTER and one.cause in ("missing", "input"))
         ]
+        if claim := unfinished_claim(home.store, spec):
+            reason = f"{claim.decision} by {claim.reviewer} was interrupted"
+            project = Partition.project(spec.project)
+            found = [one for one in found if one.step not in (REVIEW, PUBLISH)]
+            found.append(Decision(REVIEW, project, "due", reason, "missing", f"{claim.thing} {claim.token}"))
         waiting.update(one.identity for one in found)
         return [one for one in found if one.identity in before]
 
@@ -199,7 +207,9 @@ def left_work_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sens
 
 
 def _ask_for(
-    context: dg.SensorEvaluationContext, home: Home, chosen: Callable[[list[Decision]], Iterable[Decision]]
+    context: dg.SensorEvaluationContext,
+    home: Home,
+    chosen: Callable[[ProjectSpec, list[Decision]], Iterable[Decision]],
 ) -> dg.SensorResult:
     loaded = home.projects()
     for error in loaded.errors:
@@ -216,7 +226,7 @@ def _ask_for(
             except MlassetsError as error:
                 context.log.error(str(error))
                 continue
-            yield from map(_request, chosen(due))
+            yield from map(_request, chosen(spec, due))
 
     free = [one for one in requests() if one.partition_key not in busy]
     return dg.SensorResult(
@@ -281,7 +291,7 @@ def _underway(instance: dg.DagsterInstance) -> set[str]:
         *instance.get_runs(dg.RunsFilter(statuses=UNDERWAY)),
         *filter(will_run_again, instance.get_runs(failed)),
     ]
-    return {run.tags[PARTITION] for run in found if PARTITION in run.tags}
+    return {run.tags[PARTITION_TAG] for run in found if PARTITION_TAG in run.tags}
 
 
 def will_run_again(run: dg.DagsterRun) -> bool:

@@ -18,8 +18,10 @@ from mlassets.automation.sensors import (
 )
 from mlassets.definitions import definitions
 from mlassets.home import Home
+from mlassets.releasing.deciding import claim_decision
 from mlassets.steps import CODE_VERSIONS, LIMITS
 from mlassets_tests.automation.made import Made
+from mlassets_tests.releasing.waiting import Waiting
 from resources.things import Partition, new_id
 from resources.verdicts import Verdict
 
@@ -439,3 +441,15 @@ def test_what_a_review_sent_back_is_asked_for_alone(made: Made, instance: dg.Dag
     ]
     for sensor in (new_data_sensor, new_models_sensor, changed_spec_sensor):
         assert asked(look(sensor, made, instance)) == set()
+
+
+def test_a_decision_that_was_interrupted_is_finished_at_the_second_look(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    waiting = Waiting(tmp_path)
+    claim_decision(waiting.store, waiting.project, "approve", reviewer="ana", comment="good")
+    first = look(left_work_sensor, waiting, instance)
+    assert asked(first) == set()
+    (request,) = requests(look(left_work_sensor, waiting, instance, first.cursor))
+    assert (steps_of(request), request.partition_key) == (["review", "publish"], "late")
+    assert request.tags["mlassets/reason"] == "approve by ana was interrupted"
