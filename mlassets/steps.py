@@ -5,6 +5,8 @@ A change to `review:` concerns review alone; nothing before it runs again.
 
 from mlassets.projects import ProjectSpec
 from resources.query import tables_of
+from resources.snapshot import Snapshot, snapshot_of
+from resources.things import Store
 
 SOURCES = "sources"
 DRAW_DATA = "draw_data"
@@ -41,6 +43,11 @@ _CONCERNS = {
     REVIEW: ("review",),
     PUBLISH: ("description", "owners"),
 }
+
+
+def look_at(store: Store) -> Snapshot:
+    """Return the newest version of every step and source, as it is now; it serves any number of projects."""
+    return snapshot_of(store, (SOURCES, *STEPS))
 
 
 def step_hash(spec: ProjectSpec, step: str) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from mlassets.alerting.alerts import length
 from mlassets.alerting.watching import newest_of, reviewers_of, stale_sources, waiting_review
-from mlassets.automation.planners import Decision, decide, look_at, run_together
+from mlassets.automation.planners import Decision, decide, run_together
 from mlassets.automation.retraining import Held
 from mlassets.projects import ProjectSpec, close_matches
 from mlassets.releasing.release import challenger_of, champion_of
 from mlassets.segments import segments_of
-from mlassets.steps import AGGREGATE, MODEL, MODEL_READY, PUBLISH, REVIEW, SEGMENT_STEPS, SOURCES
+from mlassets.steps import AGGREGATE, MODEL, MODEL_READY, PUBLISH, REVIEW, SEGMENT_STEPS, SOURCES, look_at
 from resources.errors import MlassetsError
 from resources.releases import alias_of
 from resources.snapshot import Snapshot

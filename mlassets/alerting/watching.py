@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from mlassets.alerting.alerts import Alert, alert, length, since
 from mlassets.projects import ProjectSpec, duration
 from mlassets.segments import segments_of
-from mlassets.steps import AGGREGATE, PROJECT_STEPS, REVIEW, SEGMENT_STEPS, SOURCES, STEPS
+from mlassets.steps import AGGREGATE, PROJECT_STEPS, REVIEW, SEGMENT_STEPS, SOURCES, look_at
 from resources.errors import MlassetsError
 from resources.settings import Settings
 from resources.snapshot import Snapshot
@@ -30,13 +30,6 @@ class Open:
     alerts: tuple[Alert, ...]
     seen: frozenset[str]
     troubles: tuple[str, ...]
-
-
-def look_at(store: Store) -> Snapshot:
-    """Return all that alerts are found in, as it is now."""
-    from resources.snapshot import snapshot_of
-
-    return snapshot_of(store, (SOURCES, *STEPS))
 
 
 def open_alerts(

@@ -30,9 +30,10 @@ from mlassets.steps import (
     SOURCES,
     STEPS,
     draw_reads,
+    look_at,
     step_hash,
 )
-from resources.snapshot import Snapshot, snapshot_of
+from resources.snapshot import Snapshot
 from resources.things import Partition, Store, Thing
 
 State = Literal["due", "current", "waiting", "blocked"]
@@ -71,11 +72,6 @@ class Decision:
     cause: Cause = ""
     identity: str = ""
     rule: Held | None = None
-
-
-def look_at(store: Store) -> Snapshot:
-    """Return all that decisions are made on, as it is now; it serves the decisions on any number of projects."""
-    return snapshot_of(store, (SOURCES, *STEPS))
 
 
 def decide(

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import dagster as dg
 
 from mlassets.automation.partition_changes import PartitionChanges, plan_partitions
-from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, look_at, run_together
+from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, run_together
 from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
@@ -26,6 +26,7 @@ from mlassets.steps import (
     REVIEW,
     SEGMENT_STEPS,
     SOURCES,
+    look_at,
 )
 from resources.errors import MlassetsError
 from resources.settings import Settings
@@ -295,9 +296,9 @@ def _underway(instance: dg.DagsterInstance) -> set[str]:
 
 
 def will_run_again(run: dg.DagsterRun) -> bool:
-    """Say whether Dagster means to run a failed run again and has not begun to."""
+    """Say whether Dagster means to run a failed run again, or has yet to say so, and has not begun to."""
     # What was not launched from a code location, as by `mlassets run`, Dagster means to run again but cannot.
-    means_to = run.tags.get(WILL_RETRY) == "true" and run.remote_job_origin is not None
+    means_to = run.tags.get(WILL_RETRY) != "false" and run.remote_job_origin is not None
     return means_to and RETRIED_BY not in run.tags
 
 
