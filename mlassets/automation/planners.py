@@ -341,7 +341,8 @@ def _named(things: list[Thing]) -> str:
 def _why_not_released(review: Thing) -> str:
     decided = review.parameters
     if decided["decision"] == "wait":
-        return f"the review waits for a reviewer: {decided.get('comment', '')}".removesuffix(": ")
+        why = str(decided.get("comment", "")).removeprefix("waits for a reviewer")
+        return f"the review waits for a reviewer{': ' if why else ''}{why}"
     back = decided.get("send_back_to")
     if not back:
         return "the review did not approve"
