@@ -227,11 +227,10 @@ def _ask_for(
             except MlassetsError as error:
                 context.log.error(str(error))
                 continue
-            yield from map(_request, chosen(spec, due))
+            yield from (_request(one) for one in chosen(spec, due) if one.partition.key not in busy)
 
-    free = [one for one in requests() if one.partition_key not in busy]
     return dg.SensorResult(
-        run_requests=list(_page(context, free, home.settings.runs_per_look)),
+        run_requests=list(_page(context, list(requests()), home.settings.runs_per_look)),
         dynamic_partitions_requests=_requests(plan_partitions(loaded, seen, _present(context.instance))),
     )
 
