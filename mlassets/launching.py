@@ -99,6 +99,33 @@ class WatchedRunLauncher(dg.DefaultRunLauncher):
         )
 
 
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Give back what runs whose process is gone still hold, so that the next run does not wait for them for ever.
+
+    Where Dagster's daemon is, it does so too. A run of `mlassets run` is marked as failed; one that a daemon has
+    started is left to be marked by the daemon, which also runs it again.
+
+    Args:
+        instance: The instance.
+
+    Returns:
+        Ids of the dead runs.
+    """
+    launcher = WatchedRunLauncher()
+    launcher.register_instance(instance)
+    statuses = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    dead = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=statuses)):
+        health = launcher.check_run_worker_health(run)
+        if health.status != WorkerStatus.NOT_FOUND:
+            continue
+        if PROCESS in run.tags:
+            instance.report_run_failed(run, f"The run was killed: {health.msg}.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        dead.append(run.run_id)
+    return dead
+
+
 _ALIVE = CheckRunHealthResult(WorkerStatus.RUNNING)
 
 

@@ -18,7 +18,7 @@ from mlassets.automation.sensors import sync_partitions
 from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
-from mlassets.launching import process_tags
+from mlassets.launching import end_dead_runs, process_tags
 from mlassets.projects import ProjectSpec, close_matches
 from mlassets.releasing.deciding import unfinished_claim
 from mlassets.segments import segments_of
@@ -124,6 +124,7 @@ class Runner:
         from mlassets.definitions import definitions
 
         self._home, self._instance = home, instance
+        end_dead_runs(instance)
         self._on_start, self._on_end = on_start, on_end
         self._definitions = definitions(home.home)
         self._job = self._definitions.resolve_implicit_global_asset_job_def()

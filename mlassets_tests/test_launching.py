@@ -14,8 +14,9 @@ from dagster._core.launcher.base import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.utils import make_new_run_id
 
-from mlassets.launching import PROCESS, WatchedRunLauncher, process_tags
-from mlassets.runs import instance_of
+from mlassets.home import Home
+from mlassets.launching import PROCESS, WatchedRunLauncher, end_dead_runs, process_tags
+from mlassets.runs import Runner, instance_of
 from mlassets_tests.processes import free_port, wait_until
 from resources.settings import Settings
 
@@ -107,3 +108,22 @@ def test_a_code_server_elsewhere_is_asked_and_believed(instance: dg.DagsterInsta
             wait_until(lambda: status(instance, run) is WorkerStatus.NOT_FOUND, "it was asked", 120)
         finally:
             server.terminate()
+
+
+def test_a_killed_run_gives_its_slot_to_the_next_one_although_no_daemon_is_there(
+    instance: dg.DagsterInstance, process: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    assert process.stdout is not None
+    killed = started(instance, json.loads(process.stdout.readline()))
+    storage = instance.event_log_storage
+    storage.initialize_concurrency_limit_to_default("consumption_database")
+    assert storage.claim_concurrency_slot("consumption_database", killed.run_id, "publish").is_claimed
+    assert end_dead_runs(instance) == []
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    Runner(Home(home=str(tmp_path)), instance)
+    assert storage.get_concurrency_info("consumption_database").active_slot_count == 0
+    run = instance.get_run_by_id(killed.run_id)
+    assert run is not None
+    assert run.status is dg.DagsterRunStatus.FAILURE
+    assert end_dead_runs(instance) == []
