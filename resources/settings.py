@@ -98,7 +98,7 @@ class Settings(BaseSettings):
             # Its own words name the field; what could not be read may hold a secret.
             field = next((one for one in cls.model_fields if f'"{one}"' in str(error)), "")
             name = _PREFIX + field.upper() if field else "a setting"
-            raise BadSettings(f"{name} cannot be used: it is no JSON list, such as [\"…\"]") from None
+            raise BadSettings(f'{name} cannot be used: it is no JSON list, such as ["…"]') from None
 
 
 def _absolute(path: Path) -> Path:
