@@ -24,7 +24,7 @@ demo: $(RUNTIME) ## Run the bundled example from landing files to a release, in 
 	$(BIN)/mlassets demo --home "$$home"
 
 test: $(TOOLS) can-test ## Run the whole test suite, on two cores at most.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 soak: $(TOOLS) can-test ## Kill 2,000 commits, and let crowds write to every kind of lake and catalog.
 	$(BIN)/python -m pytest --kills 2000 --commits 200 --durations 0 mlassets_tests/resources/test_kills.py
