@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -134,6 +135,12 @@ def ran(outcomes: Iterable[Outcome]) -> set[tuple[str, str]]:
 def mlassets(home: Path | None, *words: str) -> Result:
     """Run the command in this process."""
     return CliRunner().invoke(app, [*words, *(["--home", str(home)] if home else [])])
+
+
+def status_but_for_ages(home: Path) -> str:
+    """What `mlassets status --json` says, but for how long ago things were."""
+    told = mlassets(home, "status", "--json").stdout
+    return re.sub(r'"age(_seconds)?": [^\n]*|for \d+ \w+', "", told)
 
 
 def mlassets_process(home: Path, *words: str, **variables: str) -> subprocess.Popen[str]:

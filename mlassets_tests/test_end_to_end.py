@@ -6,7 +6,6 @@ reviewed by a person). Tests that change something work on a copy.
 
 import json
 import random
-import re
 import shutil
 import time
 from pathlib import Path
@@ -30,6 +29,7 @@ from mlassets_tests.small_homes import (
     newest,
     ran,
     run_all,
+    status_but_for_ages,
     store_of,
     write_spec,
 )
@@ -281,19 +281,14 @@ def test_a_project_that_is_removed_while_it_runs_ends_with_a_word_and_goes_on_wh
 
 
 def test_a_lost_catalog_is_built_anew_from_the_lake(finished: Path, home: Path) -> None:
-    def status(of: Path) -> str:
-        # All that it says but how long ago things were.
-        told = mlassets(of, "status", "--json").stdout
-        return re.sub(r'"age(_seconds)?": [^\n]*|for \d+ \w+', "", told)
-
-    before, history = status(finished), store_of(finished).history()
+    before, history = status_but_for_ages(finished), store_of(finished).history()
     for path in home.glob("catalog.db*"):
         path.unlink()
     assert not json.loads(mlassets(home, "status", "--json").stdout)["projects"][0]["release"]
     rebuilt = mlassets(home, "catalog", "rebuild", "--json")
     assert rebuilt.exit_code == 0
     assert json.loads(rebuilt.stdout)["things"] == len(history)
-    assert status(home) == before
+    assert status_but_for_ages(home) == before
     assert store_of(home).history() == history
     assert run_all(home) == []
 

@@ -176,7 +176,7 @@ class Bucket(Lake):
         """Stage on this machine's disk: what proves to be there already is never sent, and no half is."""
         key = self._key(path)
         try:
-            folder = tempfile.mkdtemp(prefix=_STAGED)
+            folder = tempfile.mkdtemp(prefix=f"{_STAGED}{os.getpid()}-")
         except OSError as error:
             raise _unstaged(path, error) from error
         try:
@@ -344,7 +344,7 @@ class Bucket(Lake):
         """
         for staged in Path(tempfile.gettempdir()).glob(f"{_STAGED}*"):
             with suppress(OSError):
-                if datetime.fromtimestamp(staged.stat().st_mtime, UTC) < before:
+                if datetime.fromtimestamp(staged.stat().st_mtime, UTC) < before and not _is_in_use(staged):
                     shutil.rmtree(staged)
         prefix = f"{self._prefix}/" if self._prefix else ""
         found = self._ask(
@@ -519,3 +519,17 @@ def _unstaged(path: str, error: OSError) -> LakeError:
         f"{path} cannot be staged in {where} on its way between here and S3: {error.strerror or error}. "
         "Make room there, or set TMPDIR to a folder that has it"
     )
+
+
+def _is_in_use(staged: Path) -> bool:
+    """Say whether the process that made a staging folder, and named it by its number, is still there."""
+    number = staged.name.removeprefix(_STAGED).partition("-")[0]
+    if not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,6 +1,9 @@
 """What networks and servers do to requests: short trouble is waited out, lasting trouble told, and nothing lost."""
 
 import math
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -316,8 +319,13 @@ def test_what_a_killed_upload_left_on_this_machine_is_swept(
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     (folder / "mlassets-staged-dead").mkdir()
     (folder / "mlassets-staged-dead/file").write_bytes(b"1")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (folder / f"mlassets-staged-{ended.pid}-dead").mkdir()
+    alive = folder / f"mlassets-staged-{os.getpid()}-alive"
+    alive.mkdir()
     store = Store.open(settings)
     store.sweep()
-    assert list(folder.iterdir())
+    assert len(list(folder.iterdir())) == 3
     store.sweep(timedelta(0))
-    assert list(folder.iterdir()) == []
+    assert list(folder.iterdir()) == [alive]
