@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 
-BENCHMARKS = ("bench_load", "bench_overhead", "bench_verdicts", "bench_store", "bench_io")
+BENCHMARKS = ("bench_load", "bench_overhead", "bench_verdicts", "bench_store", "bench_io", "bench_ticks")
 
 
 def main() -> int:
