@@ -26,7 +26,7 @@ SECONDS_OF_HASHING = 10.0
 
 
 class _Commands(TyperGroup):
-    """All commands; SIGINT and SIGTERM end each of them cleanly."""
+    """All commands: an error of ours is told in its own words, and SIGINT and SIGTERM end each of them cleanly."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -39,6 +39,8 @@ class _Commands(TyperGroup):
                 highlight=False,
             )
             raise typer.Exit(stopped.exit_code) from None
+        except MlassetsError as error:
+            _stop(str(error), WRONG)
 
 
 app = typer.Typer(
@@ -61,15 +63,6 @@ HomeOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else to standard output.")]
 ProjectArgument = Annotated[str | None, typer.Argument(help="Only this project.")]
 SegmentOption = Annotated[str | None, typer.Option(help="Only this segment.")]
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Tell an error of ours in its own words, without a traceback."""
-    try:
-        yield
-    except MlassetsError as error:
-        _stop(str(error), WRONG)
 
 
 def _stop(message: str, code: int) -> NoReturn:
@@ -103,8 +96,7 @@ def demo(
     """Run the bundled late-flights project on three months of data, then land the fourth."""
     from mlassets.demo import run_demo
 
-    with _told():
-        summary = run_demo(home, Console(stderr=True) if json_output else out)
+    summary = run_demo(home, Console(stderr=True) if json_output else out)
     if json_output:
         _print_json(summary)
     raise typer.Exit(summary["exit_code"])
@@ -124,8 +116,7 @@ def new(
     """Infer a commented project spec from a file and land the file: `mlassets run PROJECT` then runs it."""
     from mlassets.starting import start_project
 
-    with _told():
-        started = start_project(_home(home).settings, project, data, target, segment)
+    started = start_project(_home(home).settings, project, data, target, segment)
     if json_output:
         _print_json({"spec": str(started.spec), "landed": started.landed, "notes": list(started.notes)})
         return
@@ -150,28 +141,27 @@ def run(
     if step is not None and step not in STEPS:
         _stop(f"{step!r} is no step; the steps are {', '.join(STEPS)}", WRONG)
     console = Console(stderr=True) if json_output else out
-    with _told():
-        where = _home(home)
-        with instance_of(where.settings) as instance, showing_progress(console) as (on_start, on_end):
-            runner = Runner(where, instance, on_start, on_end)
-            loaded = where.projects()
-            specs = _chosen(loaded, project)
-            if not project and loaded.errors:
-                raise loaded.errors[0]
-            outcomes = runner.take_landed_files()
-            if step is not None:
-                outcomes += runner.run_step(step, specs, segment)
-            else:
-                if segment is not None:
-                    runner.require_segment(specs, segment)
-                outcomes += runner.run_due(
-                    [spec.project for spec in specs], None if segment is None else [segment]
-                )
-            left = [
-                one
-                for one in runner.decisions([spec.project for spec in specs])
-                if one.state in ("blocked", "waiting", "current")
-            ]
+    where = _home(home)
+    with instance_of(where.settings) as instance, showing_progress(console) as (on_start, on_end):
+        runner = Runner(where, instance, on_start, on_end)
+        loaded = where.projects()
+        specs = _chosen(loaded, project)
+        if not project and loaded.errors:
+            raise loaded.errors[0]
+        outcomes = runner.take_landed_files()
+        if step is not None:
+            outcomes += runner.run_step(step, specs, segment)
+        else:
+            if segment is not None:
+                runner.require_segment(specs, segment)
+            outcomes += runner.run_due(
+                [spec.project for spec in specs], None if segment is None else [segment]
+            )
+        left = [
+            one
+            for one in runner.decisions([spec.project for spec in specs])
+            if one.state in ("blocked", "waiting", "current")
+        ]
     if json_output:
         from mlassets.summaries import described
 
@@ -193,18 +183,19 @@ def run(
 @app.command()
 def status(project: ProjectArgument = None, home: HomeOption = None, json_output: JsonOption = False) -> None:
     """How the projects stand: releases, what waits on whom, what blocks; of one project, everything."""
+    from mlassets.steps import look_at
     from mlassets.summaries import overviews_of, status_of
 
-    with _told():
-        where = _home(home)
-        loaded = where.projects()
-        chosen = _chosen(loaded, project)
-        rows = overviews_of(chosen, where.store)
-        details = [
-            status_of(spec, where.store)
-            for spec, row in zip(chosen, rows, strict=True)
-            if (json_output or len(chosen) == 1) and (project or row["state"] != "unreadable")
-        ]
+    where = _home(home)
+    loaded = where.projects()
+    chosen = _chosen(loaded, project)
+    seen = look_at(where.store)
+    rows = overviews_of(chosen, where.store, seen=seen)
+    details = [
+        status_of(spec, where.store, seen=seen)
+        for spec, row in zip(chosen, rows, strict=True)
+        if (json_output or len(chosen) == 1) and (project or row["state"] != "unreadable")
+    ]
     if json_output:
         whole = {row["project"]: row for row in details}
         _print_json(
@@ -237,13 +228,12 @@ def why(
     from mlassets.projects import named_project
     from mlassets.summaries import why_of
 
-    with _told():
-        where = _home(home)
-        spec = named_project(where.projects(), project)
-        landing = plan_landing(
-            None, spec.sources, where.settings, where.store, quiet_seconds=0, seconds=SECONDS_OF_HASHING
-        )
-        found = why_of(spec, where.store, segment, landed=landing.requests)
+    where = _home(home)
+    spec = named_project(where.projects(), project)
+    landing = plan_landing(
+        None, spec.sources, where.settings, where.store, quiet_seconds=0, seconds=SECONDS_OF_HASHING
+    )
+    found = why_of(spec, where.store, segment, landed=landing.requests)
     if json_output:
         _print_json({**found, "notes": list(landing.notes)})
     else:
@@ -265,9 +255,8 @@ def verdicts(
     from mlassets.projects import named_project
     from mlassets.summaries import verdicts_of
 
-    with _told():
-        where = _home(home)
-        rows = verdicts_of(named_project(where.projects(), project), where.store)
+    where = _home(home)
+    rows = verdicts_of(named_project(where.projects(), project), where.store)
     if json_output:
         _print_json(rows)
     else:
@@ -285,11 +274,10 @@ def report(
     """Where the report of verdicts on a Thing is."""
     from mlassets.summaries import counted
 
-    with _told():
-        store = _home(home).store
-        thing = store.get(thing_id)
-        path = store.report_path(thing.id)
-        found = store.verdicts(thing.id)
+    store = _home(home).store
+    thing = store.get(thing_id)
+    path = store.report_path(thing.id)
+    found = store.verdicts(thing.id)
     if path is None:
         _stop(f"{thing} was not judged yet, so it has no report", FAILED)
     if json_output:
@@ -331,7 +319,7 @@ def review(
     from mlassets.by_hand import decide_on
 
     console = Console(stderr=True) if json_output else out
-    with _told(), showing_progress(console) as (on_start, on_end):
+    with showing_progress(console) as (on_start, on_end):
         decided = decide_on(
             _home(home),
             project,
@@ -383,14 +371,13 @@ def release(
             "--to says which release to roll back to; write `mlassets release PROJECT rollback --to ID`",
             WRONG,
         )
-    with _told():
-        where = _home(home)
-        spec = named_project(where.projects(), project)
-        if action == "rollback":
-            by_hand.roll_back(where, spec.project, to, comment=comment, by=by)
-        elif action == "promote":
-            by_hand.promote(where, spec.project, comment=comment, by=by)
-        rows = history_of(where.store, spec.project)
+    where = _home(home)
+    spec = named_project(where.projects(), project)
+    if action == "rollback":
+        by_hand.roll_back(where, spec.project, to, comment=comment, by=by)
+    elif action == "promote":
+        by_hand.promote(where, spec.project, comment=comment, by=by)
+    rows = history_of(where.store, spec.project)
     if json_output:
         _print_json({"project": spec.project, "releases": rows})
     else:
@@ -406,16 +393,15 @@ def alerts(
     """What needs a person now: failed runs, blocking verdicts, waiting reviews, stale sources."""
     from mlassets.alerting.channels import channels_of
 
-    with _told():
-        where = _home(home)
-        channels = channels_of(where.settings.alerts)
-        if test:
-            _test_channels(channels, where.settings, json_output)
-        from mlassets.automation.alerts import everything_open
-        from mlassets.runs import instance_of
+    where = _home(home)
+    channels = channels_of(where.settings.alerts)
+    if test:
+        _test_channels(channels, where.settings, json_output)
+    from mlassets.automation.alerts import everything_open
+    from mlassets.runs import instance_of
 
-        with instance_of(where.settings) as instance:
-            found = everything_open(where, instance)
+    with instance_of(where.settings) as instance:
+        found = everything_open(where, instance)
     if json_output:
         _print_json(
             {
@@ -467,10 +453,7 @@ def ui(
     """Open Dagster on this home, and serve its reports beside it. Ends with Ctrl-C."""
     from mlassets.ui import serve
 
-    with _told():
-        raise typer.Exit(
-            serve(_home(home).settings, host, port, lambda text: out.print(text, highlight=False))
-        )
+    raise typer.Exit(serve(_home(home).settings, host, port, lambda text: out.print(text, highlight=False)))
 
 
 @app.command()
@@ -478,7 +461,7 @@ def doctor(home: HomeOption = None, json_output: JsonOption = False) -> None:
     """Examine everything a deployment rests on, and say what is wrong and how to mend it."""
     from mlassets.doctor import examine
 
-    with _told(), (Console(stderr=True) if json_output else out).status("") as shown:
+    with (Console(stderr=True) if json_output else out).status("") as shown:
         findings = list(examine(_home(home).settings, lambda area: shown.update(f"looking at: {area}")))
     if json_output:
         _print_json({"findings": [vars(one) for one in findings]})
@@ -500,7 +483,7 @@ def rebuild(home: HomeOption = None, json_output: JsonOption = False) -> None:
 
 
 def _report_sync(where: Any, what: str, json_output: bool) -> None:
-    with _told(), _reading_bars(json_output) as progress:
+    with _reading_bars(json_output) as progress:
         found = getattr(where.store, what)(progress)
     if json_output:
         _print_json({**vars(found), "damaged": list(found.damaged)})
@@ -520,7 +503,7 @@ def verify(
     json_output: JsonOption = False,
 ) -> None:
     """Read everything in the lake again and name what is damaged. Interrupted, it goes on where it was."""
-    with _told(), _reading_bars(json_output) as progress:
+    with _reading_bars(json_output) as progress:
         where = _home(home)
         found = where.store.verify_all(where.settings.home / "verify.jsonl", fresh=fresh, progress=progress)
     if json_output:
@@ -540,9 +523,8 @@ def migrate(home: HomeOption = None, json_output: JsonOption = False) -> None:
     """Bring the tables of an older version's catalog up to date; what is in them stays."""
     from resources.catalog import HEAD, Catalog
 
-    with _told():
-        settings = _home(home).settings
-        before = Catalog.migrate(settings.catalog, settings.patience)
+    settings = _home(home).settings
+    before = Catalog.migrate(settings.catalog, settings.patience)
     if json_output:
         _print_json({"before": before, "now": HEAD})
     elif before == HEAD:
@@ -565,11 +547,10 @@ def sweep(
     """Delete what commits that crashed have left in the lake; what is committed is never touched."""
     from datetime import timedelta
 
-    with _told():
-        store = _home(home).store
-        limit = timedelta(hours=older_than)
-        found = store.garbage(limit)
-        deleted = [] if dry_run else store.sweep(limit)
+    store = _home(home).store
+    limit = timedelta(hours=older_than)
+    found = store.garbage(limit)
+    deleted = [] if dry_run else store.sweep(limit)
     size = sum(one.size for one in found)
     if json_output:
         _print_json({"files": [one.path for one in found], "bytes": size, "deleted": deleted})

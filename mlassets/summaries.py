@@ -22,9 +22,15 @@ from resources.verdicts import Verdict
 
 
 def overviews_of(
-    specs: Iterable[ProjectSpec], store: Store, now: datetime | None = None
+    specs: Iterable[ProjectSpec], store: Store, now: datetime | None = None, seen: Snapshot | None = None
 ) -> list[dict[str, Any]]:
     """Return how each project stands at a glance; one that cannot be looked at says why, and hides no other.
+
+    Args:
+        specs: The projects.
+        store: The store.
+        now: The time; by default that of the clock.
+        seen: A look at the store, where there is one already.
 
     Returns:
         For each project its `releases` (alias, version, age), a `state`, and under `says` that state in words, each
@@ -32,7 +38,7 @@ def overviews_of(
         `unreadable`, `blocked` by a verdict, `person`: a review waits for one, `due`, `stale`: a source gets no files,
         `waiting` for data or for another review, `current`.
     """
-    now, seen = now or datetime.now(UTC), look_at(store)
+    now, seen = now or datetime.now(UTC), seen or look_at(store)
     found = []
     for spec in specs:
         row: dict[str, Any] = {"project": spec.project, "releases": [], "state": "", "says": []}
@@ -90,14 +96,23 @@ def _released(release: Thing, now: datetime) -> dict[str, Any]:
     }
 
 
-def status_of(spec: ProjectSpec, store: Store, now: datetime | None = None) -> dict[str, Any]:
+def status_of(
+    spec: ProjectSpec, store: Store, now: datetime | None = None, seen: Snapshot | None = None
+) -> dict[str, Any]:
     """Return how a project stands: its segments, its release, and what is due, waiting or blocked.
+
+    Args:
+        spec: The project.
+        store: The store.
+        now: The time; by default that of the clock.
+        seen: A look at the store, where there is one already.
 
     Returns:
         What `overviews_of` says of it and more, as plain JSON-serialisable values; a figure that is not known is None.
     """
-    (overview,) = overviews_of([spec], store, now)
-    decisions = list(decide({spec.project: spec}, store, now))
+    seen = seen or look_at(store)
+    (overview,) = overviews_of([spec], store, now, seen)
+    decisions = list(decide({spec.project: spec}, seen, now))
     review = store.latest(REVIEW, Partition.project(spec.project))
     release = store.latest(PUBLISH, Partition.project(spec.project))
     aggregate = store.latest(AGGREGATE, Partition.project(spec.project))
