@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from resources.things import Partition, Store, Thing, unpack
 from resources.verdicts import Verdict
@@ -141,7 +140,6 @@ class Snapshot:
         return found
 
 
-_last: WeakKeyDictionary[Store, Snapshot] = WeakKeyDictionary()
 _taking = threading.Lock()
 
 
@@ -152,9 +150,9 @@ def snapshot_of(store: Store, steps: Iterable[str]) -> Snapshot:
     """
     asked, wanted = time.monotonic(), tuple(steps)
     with _taking:
-        last = _last.get(store)
+        last = store.snapshot
         if last is None or last.begun < asked or last.steps != wanted:
-            last = _last[store] = Snapshot(store, wanted, last)
+            last = store.snapshot = Snapshot(store, wanted, last)
         return last
 
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
     from resources.keeping import Progress
+    from resources.snapshot import Snapshot
     from resources.verifying import Verified
 
 MANIFEST = "thing.json"
@@ -539,7 +540,13 @@ def new_id(after: str | None = None) -> str:
 
 
 class Store:
-    """All Things of one lake and its catalog: commits them, finds them, keeps lake and catalog in step."""
+    """All Things of one lake and its catalog: commits them, finds them, keeps lake and catalog in step.
+
+    Attributes:
+        snapshot: The last one that was taken of it, which the next one builds on; see `resources.snapshot`.
+    """
+
+    snapshot: "Snapshot | None" = None
 
     def __init__(self, lake: Lake, catalog: Catalog) -> None:
         """Join a lake and its catalog; `Store.open` does it from settings."""
