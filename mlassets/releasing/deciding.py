@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from mlassets.projects import ProjectSpec, close_matches
+from mlassets.rework import RULES
 from mlassets.steps import AGGREGATE, REVIEW, SOURCES, STEPS
 from resources.errors import MlassetsError
 from resources.things import DamagedThing, Partition, Store, Thing, new_id
 
 DECIDED = "decided"
-RULES = "rules"
 
 Word = Literal["approve", "reject", "wait"]
 

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlassets.projects import ReviewSpec
-from mlassets.releasing.deciding import RULES, Claim, Word, things_below
+from mlassets.releasing.deciding import Claim, Word, things_below
+from mlassets.rework import RULES
 from mlassets.rules import Facts, RuleResult, rules_met
 from resources.things import Store, Thing
 from resources.verdicts import Verdict
