@@ -97,12 +97,16 @@ def newest_of(spec: ProjectSpec, seen: Snapshot) -> Iterator[Thing]:
 
 
 def waiting_review(spec: ProjectSpec, seen: Store | Snapshot) -> Thing | None:
-    """Return the review of a project's newest aggregate, if it waits for a person."""
+    """Return the review of a project's newest aggregate, if it waits for a person.
+
+    An aggregate that was made again and holds the same is not reviewed again: its review still waits.
+    """
     project = Partition.project(spec.project)
     review, aggregate = seen.latest(REVIEW, project), seen.latest(AGGREGATE, project)
-    if review is None or aggregate is None or aggregate.id not in review.based_on:
+    if review is None or aggregate is None or review.parameters["decision"] != "wait":
         return None
-    return review if review.parameters["decision"] == "wait" else None
+    of = [one for one in map(seen.get, review.based_on) if one.step == AGGREGATE]
+    return review if any(one.data_version == aggregate.data_version for one in of) else None
 
 
 def stale_sources(spec: ProjectSpec, seen: Store | Snapshot, now: datetime) -> Iterator[tuple[str, Thing]]:

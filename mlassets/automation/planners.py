@@ -39,7 +39,6 @@ from resources.things import Partition, Store, Thing
 State = Literal["due", "current", "waiting", "blocked"]
 Cause = Literal["missing", "input", "spec", "code", "segments", "checks", "limits", "rework", ""]
 
-
 # What was made under another spec, by other code, under other limits, or was sent back.
 _NOT_TO_BE_RELEASED: tuple[Cause, ...] = ("spec", "code", "limits", "rework")
 
@@ -106,11 +105,13 @@ def decide(
 def run_together(decision: Decision) -> tuple[str, ...]:
     """Return the steps that run in one go with a due one: those that would follow anyway.
 
-    A draw that was made before runs alone, because it may turn out to be the same.
+    A draw that was made before runs alone, because it may turn out to be the same; so does what is made again as it is
+    because it was sent back.
     """
-    if decision.cause in JUDGED_AGAIN or (decision.step == DRAW_DATA and decision.cause != "missing"):
-        return (decision.step,)
-    if decision.cause == "rework" and decision.step in (DRAW_DATA, MODEL_READY):
+    may_be_the_same = (decision.step == DRAW_DATA and decision.cause != "missing") or (
+        decision.step == MODEL_READY and decision.cause == "rework"
+    )
+    if decision.cause in JUDGED_AGAIN or may_be_the_same:
         return (decision.step,)
     steps = SEGMENT_STEPS if decision.step in SEGMENT_STEPS else PROJECT_STEPS
     return steps[steps.index(decision.step) :]
@@ -168,7 +169,9 @@ class _Planner:
         """Have the rules' rejection end in the wait for a person, once the last attempt has come back the same."""
         newest = self._seen.latest(REVIEW, review.partition)
         states = {one.state for one in below if one.cause == "rework"}
-        if newest is None or newest.parameters.get("decided_by") != RULES or states != {"waiting"}:
+        if newest is None or states != {"waiting"}:
+            return review
+        if (newest.parameters["decision"], newest.parameters.get("decided_by")) != ("reject", RULES):
             return review
         reason = "the rework limit is reached: a person is asked"
         return self._due(REVIEW, review.partition, "rework", reason, also=[newest.id])

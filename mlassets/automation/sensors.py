@@ -1,4 +1,7 @@
-"""What starts work: landed files, new data, and changed specs. Each sensor wraps a plain planner."""
+"""What starts work: landed files, new data, new models, changed specs, rejections, and what was left undone.
+
+Each sensor wraps a plain planner, asks for a page of what is due, and remembers next to nothing.
+"""
 
 import json
 import threading
