@@ -4,7 +4,6 @@ Exit codes: 0, all is well; 1, a step failed; 2, the command or a project's spec
 130 and 143, Ctrl-C or SIGTERM ended it.
 """
 
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +17,21 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from mlassets.commands.shared import (
+    BLOCKED,
+    FAILED,
+    WRONG,
+    HomeOption,
+    JsonOption,
+    err,
+    home_of,
+    out,
+    print_json,
+    stop,
+)
 from mlassets.stopping import Stopped, stop_if_asked, stopping_at_signals
 from resources.errors import MlassetsError
 
-FAILED, WRONG, BLOCKED = 1, 2, 3
 SECONDS_OF_HASHING = 10.0
 
 
@@ -40,7 +50,7 @@ class _Commands(TyperGroup):
             )
             raise typer.Exit(stopped.exit_code) from None
         except MlassetsError as error:
-            _stop(str(error), WRONG)
+            stop(str(error), WRONG)
 
 
 app = typer.Typer(
@@ -53,31 +63,8 @@ app = typer.Typer(
 catalog = typer.Typer(help="The index of all Things.", no_args_is_help=True)
 app.add_typer(catalog, name="catalog")
 
-out = Console()
-err = Console(stderr=True)
-
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", help="Folder of the deployment; by default $MLASSETS_HOME, else .mlassets."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else to standard output.")]
 ProjectArgument = Annotated[str | None, typer.Argument(help="Only this project.")]
 SegmentOption = Annotated[str | None, typer.Option(help="Only this segment.")]
-
-
-def _stop(message: str, code: int) -> NoReturn:
-    err.print(f"[red]error:[/red] {escape(message)}", highlight=False)
-    raise typer.Exit(code)
-
-
-def _home(home: Path | None) -> Any:
-    from mlassets.home import Home
-
-    return Home(home=str(home) if home else None)
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _chosen(loaded: Any, project: str | None) -> list[Any]:
@@ -98,7 +85,7 @@ def demo(
 
     summary = run_demo(home, Console(stderr=True) if json_output else out)
     if json_output:
-        _print_json(summary)
+        print_json(summary)
     raise typer.Exit(summary["exit_code"])
 
 
@@ -116,9 +103,9 @@ def new(
     """Infer a commented project spec from a file and land the file: `mlassets run PROJECT` then runs it."""
     from mlassets.starting import start_project
 
-    started = start_project(_home(home).settings, project, data, target, segment)
+    started = start_project(home_of(home).settings, project, data, target, segment)
     if json_output:
-        _print_json({"spec": str(started.spec), "landed": started.landed, "notes": list(started.notes)})
+        print_json({"spec": str(started.spec), "landed": started.landed, "notes": list(started.notes)})
         return
     out.print(f"Wrote [bold]{escape(str(started.spec))}[/bold]; read it, it says what was inferred and why.")
     for note in started.notes:
@@ -139,9 +126,9 @@ def run(
     from mlassets.steps import STEPS
 
     if step is not None and step not in STEPS:
-        _stop(f"{step!r} is no step; the steps are {', '.join(STEPS)}", WRONG)
+        stop(f"{step!r} is no step; the steps are {', '.join(STEPS)}", WRONG)
     console = Console(stderr=True) if json_output else out
-    where = _home(home)
+    where = home_of(home)
     with instance_of(where.settings) as instance, showing_progress(console) as (on_start, on_end):
         runner = Runner(where, instance, on_start, on_end)
         loaded = where.projects()
@@ -165,7 +152,7 @@ def run(
     if json_output:
         from mlassets.summaries import described
 
-        _print_json({"runs": [vars(one) for one in outcomes], "left": [described(one) for one in left]})
+        print_json({"runs": [vars(one) for one in outcomes], "left": [described(one) for one in left]})
     elif not outcomes:
         out.print("Nothing was due.")
         for one in left:
@@ -186,7 +173,7 @@ def status(project: ProjectArgument = None, home: HomeOption = None, json_output
     from mlassets.steps import look_at
     from mlassets.summaries import overviews_of, status_of
 
-    where = _home(home)
+    where = home_of(home)
     loaded = where.projects()
     chosen = _chosen(loaded, project)
     seen = look_at(where.store)
@@ -198,7 +185,7 @@ def status(project: ProjectArgument = None, home: HomeOption = None, json_output
     ]
     if json_output:
         whole = {row["project"]: row for row in details}
-        _print_json(
+        print_json(
             {
                 "projects": [whole.get(row["project"], row) for row in rows],
                 "errors": [str(error) for error in loaded.errors],
@@ -228,14 +215,14 @@ def why(
     from mlassets.projects import named_project
     from mlassets.summaries import why_of
 
-    where = _home(home)
+    where = home_of(home)
     spec = named_project(where.projects(), project)
     landing = plan_landing(
         None, spec.sources, where.settings, where.store, quiet_seconds=0, seconds=SECONDS_OF_HASHING
     )
     found = why_of(spec, where.store, segment, landed=landing.requests)
     if json_output:
-        _print_json({**found, "notes": list(landing.notes)})
+        print_json({**found, "notes": list(landing.notes)})
     else:
         print_why(out, found)
         for note in landing.notes:
@@ -255,10 +242,10 @@ def verdicts(
     from mlassets.projects import named_project
     from mlassets.summaries import verdicts_of
 
-    where = _home(home)
+    where = home_of(home)
     rows = verdicts_of(named_project(where.projects(), project), where.store)
     if json_output:
-        _print_json(rows)
+        print_json(rows)
     else:
         print_verdicts(out, rows, every)
     raise typer.Exit(BLOCKED if any(row["blocks"] for row in rows) else 0)
@@ -274,14 +261,14 @@ def report(
     """Where the report of verdicts on a Thing is."""
     from mlassets.summaries import counted
 
-    store = _home(home).store
+    store = home_of(home).store
     thing = store.get(thing_id)
     path = store.report_path(thing.id)
     found = store.verdicts(thing.id)
     if path is None:
-        _stop(f"{thing} was not judged yet, so it has no report", FAILED)
+        stop(f"{thing} was not judged yet, so it has no report", FAILED)
     if json_output:
-        _print_json({"thing": thing.id, "report": path, "verdicts": counted(found)})
+        print_json({"thing": thing.id, "report": path, "verdicts": counted(found)})
         return
     out.print(path, highlight=False, soft_wrap=True)
     if open_it:
@@ -321,7 +308,7 @@ def review(
     console = Console(stderr=True) if json_output else out
     with showing_progress(console) as (on_start, on_end):
         decided = decide_on(
-            _home(home),
+            home_of(home),
             project,
             decision,
             comment=comment,
@@ -333,7 +320,7 @@ def review(
             on_end=on_end,
         )
     if json_output:
-        _print_json(
+        print_json(
             {
                 **vars(decided.outcome),
                 "decision": vars(decided.claim),
@@ -365,13 +352,13 @@ def release(
     from mlassets.releasing.aliases import history_of
 
     if action not in ("history", "rollback", "promote"):
-        _stop(f"{action!r} is no action; write `history`, `rollback` or `promote`", WRONG)
+        stop(f"{action!r} is no action; write `history`, `rollback` or `promote`", WRONG)
     if to and action != "rollback":
-        _stop(
+        stop(
             "--to says which release to roll back to; write `mlassets release PROJECT rollback --to ID`",
             WRONG,
         )
-    where = _home(home)
+    where = home_of(home)
     spec = named_project(where.projects(), project)
     if action == "rollback":
         by_hand.roll_back(where, spec.project, to, comment=comment, by=by)
@@ -379,7 +366,7 @@ def release(
         by_hand.promote(where, spec.project, comment=comment, by=by)
     rows = history_of(where.store, spec.project)
     if json_output:
-        _print_json({"project": spec.project, "releases": rows})
+        print_json({"project": spec.project, "releases": rows})
     else:
         print_releases(out, spec.project, rows)
 
@@ -393,7 +380,7 @@ def alerts(
     """What needs a person now: failed runs, blocking verdicts, waiting reviews, stale sources."""
     from mlassets.alerting.channels import channels_of
 
-    where = _home(home)
+    where = home_of(home)
     channels = channels_of(where.settings.alerts)
     if test:
         _test_channels(channels, where.settings, json_output)
@@ -403,7 +390,7 @@ def alerts(
     with instance_of(where.settings) as instance:
         found = everything_open(where, instance)
     if json_output:
-        _print_json(
+        print_json(
             {
                 "alerts": [one.as_dict() for one in found.alerts],
                 "channels": [one.name for one in channels],
@@ -422,7 +409,7 @@ def _test_channels(channels: list[Any], settings: Any, json_output: bool) -> NoR
     from mlassets.alerting.channels import NotSent, sample_alert
 
     if not channels:
-        _stop("no alert channel is set: MLASSETS_ALERTS is a JSON list of URLs", WRONG)
+        stop("no alert channel is set: MLASSETS_ALERTS is a JSON list of URLs", WRONG)
     results = []
     for channel in channels:
         try:
@@ -431,7 +418,7 @@ def _test_channels(channels: list[Any], settings: Any, json_output: bool) -> NoR
         except NotSent as error:
             results.append({"channel": channel.name, "error": str(error)})
     if json_output:
-        _print_json(results)
+        print_json(results)
     for one in results if not json_output else ():
         word = (
             f"[red]failed[/red] {escape(one['error'])}"
@@ -453,7 +440,7 @@ def ui(
     """Open Dagster on this home, and serve its reports beside it. Ends with Ctrl-C."""
     from mlassets.ui import serve
 
-    raise typer.Exit(serve(_home(home).settings, host, port, lambda text: out.print(text, highlight=False)))
+    raise typer.Exit(serve(home_of(home).settings, host, port, lambda text: out.print(text, highlight=False)))
 
 
 @app.command()
@@ -462,9 +449,9 @@ def doctor(home: HomeOption = None, json_output: JsonOption = False) -> None:
     from mlassets.doctor import examine
 
     with (Console(stderr=True) if json_output else out).status("") as shown:
-        findings = list(examine(_home(home).settings, lambda area: shown.update(f"looking at: {area}")))
+        findings = list(examine(home_of(home).settings, lambda area: shown.update(f"looking at: {area}")))
     if json_output:
-        _print_json({"findings": [vars(one) for one in findings]})
+        print_json({"findings": [vars(one) for one in findings]})
     else:
         print_findings(out, findings)
     raise typer.Exit(FAILED if any(one.state == "wrong" for one in findings) else 0)
@@ -473,20 +460,20 @@ def doctor(home: HomeOption = None, json_output: JsonOption = False) -> None:
 @catalog.command()
 def sync(home: HomeOption = None, json_output: JsonOption = False) -> None:
     """Adopt Things and verdicts that are in the lake but not in the catalog, as a crash may leave them."""
-    _report_sync(_home(home), "sync", json_output)
+    _report_sync(home_of(home), "sync", json_output)
 
 
 @catalog.command()
 def rebuild(home: HomeOption = None, json_output: JsonOption = False) -> None:
     """Make the catalog say what the lake says, from the lake alone; others may go on reading and committing."""
-    _report_sync(_home(home), "rebuild", json_output)
+    _report_sync(home_of(home), "rebuild", json_output)
 
 
 def _report_sync(where: Any, what: str, json_output: bool) -> None:
     with _reading_bars(json_output) as progress:
         found = getattr(where.store, what)(progress)
     if json_output:
-        _print_json({**vars(found), "damaged": list(found.damaged)})
+        print_json({**vars(found), "damaged": list(found.damaged)})
     else:
         out.print(f"{found.things:,} Things and {found.check_runs:,} check runs.")
         for line in found.damaged:
@@ -504,10 +491,10 @@ def verify(
 ) -> None:
     """Read everything in the lake again and name what is damaged. Interrupted, it goes on where it was."""
     with _reading_bars(json_output) as progress:
-        where = _home(home)
+        where = home_of(home)
         found = where.store.verify_all(where.settings.home / "verify.jsonl", fresh=fresh, progress=progress)
     if json_output:
-        _print_json({**vars(found), "damaged": [vars(one) for one in found.damaged]})
+        print_json({**vars(found), "damaged": [vars(one) for one in found.damaged]})
     else:
         out.print(
             f"{found.things:,} Things and {found.check_runs:,} check runs; {found.files:,} files of "
@@ -523,10 +510,10 @@ def migrate(home: HomeOption = None, json_output: JsonOption = False) -> None:
     """Bring the tables of an older version's catalog up to date; what is in them stays."""
     from resources.catalog import HEAD, Catalog
 
-    settings = _home(home).settings
+    settings = home_of(home).settings
     before = Catalog.migrate(settings.catalog, settings.patience)
     if json_output:
-        _print_json({"before": before, "now": HEAD})
+        print_json({"before": before, "now": HEAD})
     elif before == HEAD:
         out.print(f"The catalog has revision {HEAD} already.", highlight=False)
     else:
@@ -547,13 +534,13 @@ def sweep(
     """Delete what commits that crashed have left in the lake; what is committed is never touched."""
     from datetime import timedelta
 
-    store = _home(home).store
+    store = home_of(home).store
     limit = timedelta(hours=older_than)
     found = store.garbage(limit)
     deleted = [] if dry_run else store.sweep(limit)
     size = sum(one.size for one in found)
     if json_output:
-        _print_json({"files": [one.path for one in found], "bytes": size, "deleted": deleted})
+        print_json({"files": [one.path for one in found], "bytes": size, "deleted": deleted})
     else:
         word = "would go" if dry_run else "deleted"
         out.print(f"{len(found):,} files of {size:,} bytes {word}.", highlight=False)
