@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -1162,7 +1163,12 @@ def _load(path: Path) -> tuple[ProjectSpec, Any]:
     # A file system's clock ticks slowly: what was written a moment ago may be written again at the same time.
     if time.time_ns() - state.st_mtime_ns < _SETTLED_NS:
         return _parse(path)
-    return _parsed(path, state.st_mtime_ns, state.st_size, state.st_ino)
+    # Sensors look at the same time after a start: the first to come parses, the others take what it parsed.
+    with _parsing:
+        return _parsed(path, state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+_parsing = threading.Lock()
 
 
 @lru_cache(maxsize=2048)

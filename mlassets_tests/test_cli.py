@@ -377,6 +377,28 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "Usage:" in result.stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run"],
+        ["status"],
+        ["review", "late-flights", "approve", "--comment", "good"],
+        ["release", "late-flights"],
+        ["alerts"],
+        ["ui"],
+        ["catalog", "sync"],
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_told_by_every_command(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLASSETS_SECONDS_BETWEEN_LOOKS", "abc")
+    found = mlassets(tmp_path / "home", *command)
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "MLASSETS_SECONDS_BETWEEN_LOOKS cannot be used" in words(found.stderr)
+    assert not (tmp_path / "home").exists()
+
+
 def test_an_unknown_command_or_option_ends_with_2() -> None:
     assert mlassets(None, "nosuch").exit_code == 2
     assert mlassets(None, "status", "--nosuch").exit_code == 2

@@ -12,6 +12,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from resources.settings import Settings
+
 ROOT = Path(__file__).parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
@@ -97,6 +99,13 @@ def test_compose_names_real_images_services_and_volumes() -> None:
     assert {mount.split(":")[0] for one in services.values() for mount in one.get("volumes", [])} == set(
         COMPOSE["volumes"]
     )
+
+
+def test_a_team_can_set_how_often_and_how_much_sensors_ask_for() -> None:
+    environment = COMPOSE["x-dagster"]["environment"]
+    assert {"MLASSETS_SECONDS_BETWEEN_LOOKS", "MLASSETS_RUNS_PER_LOOK"} <= set(environment)
+    fields = {f"MLASSETS_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in environment if name.startswith("MLASSETS_")} <= fields
 
 
 def test_only_our_image_is_built_and_from_a_file_that_exists() -> None:

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     consumption: Path = Path()
     s3_endpoint: str | None = None
     patience: float = Field(default=30.0, gt=0)
-    runs_per_look: int = Field(default=10, gt=0)
+    runs_per_look: int = Field(default=5, gt=0)
     reports_url: str | None = None
     owners: tuple[str, ...] = ()
     dagster_url: str | None = None

@@ -81,7 +81,12 @@ def test_a_waiting_review_says_whom_it_waits_for_and_how_to_decide(made: Made) -
 def test_a_review_of_what_was_made_anew_waits_no_more(made: Made) -> None:
     models = {"EWR": made.segment_steps("EWR")}
     made.project_steps(models, decision="wait")
-    made.thing("aggregate", on=models.values(), content="new", parameters={"coverage": {"expected": ["EWR"]}})
+    coverage = {"coverage": {"expected": ["EWR"]}}
+    aggregate = made.store.require("aggregate", Partition.project("late"))
+    same = aggregate.table()["content"][0].as_py()
+    made.thing("aggregate", on=models.values(), content=same, parameters=coverage)
+    assert len(look(made).alerts) == 1, "made again and the same, it still waits"
+    made.thing("aggregate", on=models.values(), content="new", parameters=coverage)
     assert look(made).alerts == ()
 
 
