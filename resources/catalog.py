@@ -4,9 +4,9 @@ It holds nothing that the lake does not: it can be thrown away and built again f
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -75,6 +75,7 @@ VERDICTS = sa.Table(
 _PARTS = (EDGES, ATTRIBUTES, COMPONENTS)
 
 _Row = dict[str, Any]
+_Result = TypeVar("_Result")
 
 
 @dataclass
@@ -170,6 +171,14 @@ class Catalog:
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
+
+    def read(self, work: Callable[[sa.Connection], _Result]) -> _Result:
+        """Return what `work` reads; if the connection is lost, it is called again with another one.
+
+        Raises:
+            CatalogError: If the catalog cannot be read.
+        """
+        return self._database.read(work)
 
     def _add(self, connection: sa.Connection, table: sa.Table, rows: Sequence[_Row]) -> None:
         """Insert rows; those that are there already are left, as what they index never changes."""

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
     from resources.keeping import Progress
+    from resources.lineage import Lineage, Node
     from resources.snapshot import Snapshot
     from resources.verifying import Verified
 
@@ -857,6 +858,39 @@ class Store:
     def downstream(self, thing_id: str, depth: int | None = None) -> list[Edge]:
         """Return what is based on a Thing, and what is based on that, nearest first."""
         return self._walk(thing_id, depth, downstream=True)
+
+    def lineage(
+        self, reference: str, *, upstream: bool = True, downstream: bool = True, depth: int | None = None
+    ) -> "Lineage":
+        """Return the Things that a Thing was made from, those that were made from it, and the edges between them.
+
+        Args:
+            reference: The Thing, as `get` takes it.
+            upstream: What it was made from.
+            downstream: What was made from it.
+            depth: How many steps to go; None means all.
+
+        Raises:
+            UnknownThing: If there is no such Thing.
+            BadLineage: If the depth is less than 1.
+        """
+        from resources.lineage import lineage
+
+        start = self.get(reference).id
+        return lineage(self.catalog, start, upstream=upstream, downstream=downstream, depth=depth)
+
+    def used_by(self, reference: str, depth: int | None = None) -> "tuple[Node, ...]":
+        """Return what was made from a Thing, in any project: what, by whom, on which machine, when; nearest first.
+
+        Args:
+            reference: The Thing, as `get` takes it.
+            depth: How many steps to go; 1 means those that read it themselves, None means all.
+
+        Raises:
+            UnknownThing: If there is no such Thing.
+            BadLineage: If the depth is less than 1.
+        """
+        return self.lineage(reference, upstream=False, depth=depth).downstream
 
     def _walk(self, start: str, depth: int | None, *, downstream: bool) -> list[Edge]:
         found: list[Edge] = []
