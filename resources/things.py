@@ -1183,9 +1183,18 @@ def _packed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def pack(value: Any, where: str) -> Any:
-    """Return `value` as strict JSON can hold it; what JSON cannot say is written `{"$float": "nan"}`."""
+    """Return `value` as strict JSON can hold it.
+
+    What JSON cannot say is written `{"$float": "nan"}`, and times `{"$time": "2026-11-22T09:30:00+01:00"}`.
+    """
     if isinstance(value, (np.generic, np.ndarray)):
+        if value.dtype.kind in "mM":
+            raise BadDraft(f"{where} is {value!r}; {_AWARE}")
         value = value.tolist()
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise BadDraft(f"{where} is {value.isoformat()}, a time without a time zone; {_AWARE}")
+        return {"$time": value.isoformat()}
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -1204,8 +1213,11 @@ def pack(value: Any, where: str) -> Any:
         return {"$dict": packed} if any(name.startswith("$") for name in packed) else packed
     raise BadDraft(
         f"{where} is {value!r}, a {type(value).__name__}, which JSON cannot hold; "
-        "give it as text, a number, a list or a mapping"
+        "give it as text, a number, a time with a zone, a list or a mapping"
     )
+
+
+_AWARE = "give a datetime with its zone, such as `datetime.now(UTC)` or `value.replace(tzinfo=UTC)`"
 
 
 def unpack(value: Any) -> Any:
@@ -1215,6 +1227,8 @@ def unpack(value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {"$float"}:
             return float(value["$float"])
+        if set(value) == {"$time"}:
+            return datetime.fromisoformat(value["$time"])
         inner = value["$dict"] if set(value) == {"$dict"} else value
         return {name: unpack(one) for name, one in inner.items()}
     return value
