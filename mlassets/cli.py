@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from mlassets.commands import lineage as lineage_commands
 from mlassets.commands.shared import (
     BLOCKED,
     FAILED,
@@ -62,6 +63,7 @@ app = typer.Typer(
 )
 catalog = typer.Typer(help="The index of all Things.", no_args_is_help=True)
 app.add_typer(catalog, name="catalog")
+app.add_typer(lineage_commands.app)
 
 ProjectArgument = Annotated[str | None, typer.Argument(help="Only this project.")]
 SegmentOption = Annotated[str | None, typer.Option(help="Only this segment.")]

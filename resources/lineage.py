@@ -219,16 +219,14 @@ def lineage(
 def walk(connection: sa.Connection, start: str, depth: int | None, downstream: bool) -> list[tuple[str, str]]:
     """Return every edge (Thing, what it is based on) that is reached from a Thing, in one statement."""
     here, there = (EDGES.c.based_on, EDGES.c.thing_id) if downstream else (EDGES.c.thing_id, EDGES.c.based_on)
-    first: sa.Select[Any]
+    here_first = sa.cast(sa.literal(start), EDGES.c.thing_id.type).label("id")
     if depth is None:
-        first = sa.select(sa.literal(start, sa.String(36)).label("id"))
-        reached = first.cte("reached", recursive=True)
+        reached = sa.select(here_first).cte("reached", recursive=True)
         # UNION drops what was reached before: a Thing that can be reached on a million paths is followed once.
         reached = reached.union(sa.select(there).where(here == reached.c.id))
         near = reached
     else:
-        first = sa.select(sa.literal(start, sa.String(36)).label("id"), sa.literal(0).label("away"))
-        steps = first.cte("steps", recursive=True)
+        steps = sa.select(here_first, sa.literal(0).label("away")).cte("steps", recursive=True)
         # Followed from all but the last, and once for each distance at most.
         steps = steps.union(
             sa.select(there, steps.c.away + 1).where(here == steps.c.id, steps.c.away < depth - 1)
@@ -262,7 +260,13 @@ def _by_distance(
 
 
 def _described(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    columns = [THINGS.c.id, *(THINGS.c[name] for name in _DESCRIBED)]
+    columns = [
+        THINGS.c.id,
+        *(
+            THINGS.c[name] if name in THINGS.c else sa.literal(None, sa.Text).label(name)
+            for name in _DESCRIBED
+        ),
+    ]
     found: dict[str, Mapping[str, Any]] = {}
     for start in range(0, len(ids), _IDS_PER_QUERY):
         query = sa.select(*columns).where(THINGS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
