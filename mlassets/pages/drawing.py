@@ -8,9 +8,9 @@ from unicodedata import east_asian_width
 
 from mlassets.pages.layering import lay_out
 
-WIDTH, HEIGHT = 196, 42
-_GAP, _ROW, _EDGE = 74, 54, 16
-_LETTERS = 27
+WIDTH, HEIGHT = 188, 42
+_GAP, _ROW, _EDGE = 52, 54, 16
+_LETTERS = 26
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class Drawing:
     lines: Sequence[Line]
     width: float
     height: float
+    box_width: float = WIDTH
+    box_height: float = HEIGHT
 
 
 def draw(boxes: Sequence[Box], edges: Iterable[tuple[str, str]]) -> Drawing:
@@ -149,7 +151,7 @@ def shortened(text: str, room: int) -> str:
     """Return a text of at most so many columns; what is left out, is left out of its middle.
 
     >>> shortened("late-flights|a very long name of a segment", 20)
-    'late-flig… a segment'
+    'late-fligh…a segment'
     """
     plain = " ".join(text.split())
     if _wide(plain) <= room:

@@ -1,0 +1,104 @@
+"""The lineage of a Thing as a graph and a table: part of the Thing's page, a page of its own, and a file."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mlassets.pages.drawing import Box, draw, draw_groups
+from mlassets.pages.rendering import render, time
+from resources.lineage import Lineage, Node
+
+DRAWN = 600
+LISTED = 5_000
+AT_A_GLANCE = 40
+
+Links = Callable[[str], str]
+Counts = Mapping[str, Mapping[str, int]]
+
+
+def lineage_page(lineage: Lineage, links: Links | None = None) -> str:
+    """Return a page with the graph of a lineage that opens anywhere: one file, offline, with every name escaped.
+
+    Args:
+        lineage: What to show.
+        links: Gives the address at which a Thing is shown, if there is one; else its row in the table is.
+    """
+    return render(
+        "lineage.html",
+        served=False,
+        title=f"Lineage of {lineage[lineage.root]}",
+        graph=graph(lineage, links),
+        thing=None,
+    )
+
+
+def graph(lineage: Lineage, links: Links | None = None, verdicts: Counts | None = None) -> dict[str, Any]:
+    """Return what the templates need to show a lineage.
+
+    The Things nearest to the one that was asked about come first wherever there are too many.
+
+    Args:
+        lineage: What to show.
+        links: Gives the address at which a Thing is shown.
+        verdicts: How many verdicts of each kind there are on each Thing; see `mlassets.summaries.counted`.
+    """
+    verdicts = verdicts or {}
+    nearest = sorted(lineage.nodes, key=lambda one: (abs(one.depth), one.depth))
+    drawn = {one.id for one in nearest[:DRAWN]}
+    listed = {one.id for one in nearest[:LISTED]}
+    boxes = [
+        _box(one, lineage.root, links, verdicts.get(one.id, {}))
+        for one in sorted(lineage.nodes, key=lambda one: (one.step or "", one.partition or "", one.id))
+        if one.id in drawn
+    ]
+    edges = [(edge.based_on, edge.thing_id) for edge in lineage.edges]
+    based_on: dict[str, list[str]] = {}
+    for edge in lineage.edges:
+        based_on.setdefault(edge.thing_id, []).append(edge.based_on)
+    return {
+        "root": lineage.root,
+        "things": draw(boxes, edges),
+        "groups": draw_groups(boxes, edges) if len(boxes) > AT_A_GLANCE else None,
+        "rows": [
+            {
+                "node": one,
+                "href": links(one.id) if links else "",
+                "made": time(one.created_at),
+                "based_on": [lineage[other] for other in based_on.get(one.id, ())[:20]],
+                "more": max(0, len(based_on.get(one.id, ())) - 20),
+                "verdicts": verdicts.get(one.id),
+            }
+            for one in lineage.nodes
+            if one.id in listed
+        ],
+        "not_drawn": len(lineage.nodes) - len(drawn),
+        "not_listed": len(lineage.nodes) - len(listed),
+        "upstream": len(lineage.upstream),
+        "downstream": len(lineage.downstream),
+    }
+
+
+def _box(node: Node, root: str, links: Links | None, counts: Mapping[str, int]) -> Box:
+    kinds = [f"step-{node.step}" if node.step and node.step.isidentifier() else "step-other"]
+    kinds += [node.state] if node.state != "there" else []
+    kinds += ["start"] if node.id == root else []
+    kinds += ["blocks"] if counts.get("blocking") else ["warns"] if counts.get("warning") else []
+    return Box(
+        key=node.id,
+        title=node.step or "not in this catalog",
+        text=node.name or node.partition or node.id,
+        corner=node.short_id,
+        kinds=tuple(kinds),
+        href=links(node.id) if links and node.state != "missing" else f"#{node.id}",
+        group=(node.step or "", node.project or node.source or node.partition or ""),
+    )
+
+
+def as_json(lineage: Lineage) -> dict[str, Any]:
+    """Return a lineage as plain values: the JSON twin of its page."""
+    return {
+        "root": lineage.root,
+        "nodes": [{**vars(one), "short_id": one.short_id} for one in lineage.nodes],
+        "edges": [
+            {"thing_id": one.thing_id, "based_on": one.based_on, "depth": one.depth} for one in lineage.edges
+        ],
+    }
