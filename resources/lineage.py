@@ -219,20 +219,20 @@ def lineage(
 def walk(connection: sa.Connection, start: str, depth: int | None, downstream: bool) -> list[tuple[str, str]]:
     """Return every edge (Thing, what it is based on) that is reached from a Thing, in one statement."""
     here, there = (EDGES.c.based_on, EDGES.c.thing_id) if downstream else (EDGES.c.thing_id, EDGES.c.based_on)
-    here_first = sa.cast(sa.literal(start), EDGES.c.thing_id.type).label("id")
+    first = sa.select(there.label("id"), sa.literal(1).label("away")).where(here == start)
     if depth is None:
-        reached = sa.select(here_first).cte("reached", recursive=True)
+        reached = first.with_only_columns(there.label("id")).cte("reached", recursive=True)
         # UNION drops what was reached before: a Thing that can be reached on a million paths is followed once.
-        reached = reached.union(sa.select(there).where(here == reached.c.id))
-        near = reached
+        near = reached.union(sa.select(there).where(here == reached.c.id))
     else:
-        steps = sa.select(here_first, sa.literal(0).label("away")).cte("steps", recursive=True)
-        # Followed from all but the last, and once for each distance at most.
+        steps = first.cte("steps", recursive=True)
+        # Once for each distance at most.
         steps = steps.union(
-            sa.select(there, steps.c.away + 1).where(here == steps.c.id, steps.c.away < depth - 1)
+            sa.select(there, steps.c.away + 1).where(here == steps.c.id, steps.c.away + 1 < depth)
         )
-        near = sa.select(steps.c.id).distinct().cte("near")
-    query = sa.select(EDGES.c.thing_id, EDGES.c.based_on).where(here == near.c.id)
+        near = sa.select(steps.c.id).where(steps.c.away < depth).distinct().cte("near")
+    both = (EDGES.c.thing_id, EDGES.c.based_on)
+    query = sa.union(sa.select(*both).where(here == start), sa.select(*both).where(here == near.c.id))
     return [(row.thing_id, row.based_on) for row in connection.execute(query)]
 
 
