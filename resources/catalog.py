@@ -3,12 +3,15 @@
 It holds nothing that the lake does not: it can be thrown away and built again from the manifests.
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from blake3 import blake3
 
 from resources.database import HEAD, PATIENCE, CatalogError, CatalogOutdated, Database
 
@@ -17,6 +20,7 @@ __all__ = [
     "COMPONENTS",
     "EDGES",
     "HEAD",
+    "MANIFESTS",
     "THINGS",
     "VERDICTS",
     "Catalog",
@@ -24,9 +28,16 @@ __all__ = [
     "CatalogOutdated",
     "ThingRows",
     "attribute_rows",
+    "origin_rows",
 ]
 
-_LONGEST_TEXT = 300
+LONGEST_INDEXED = 300
+EXACT = 1 << 53
+LARGEST_INTEGER = (1 << 63) - 1
+# What of a Thing's provenance is its own; the rest is the same for all that one process makes.
+OWN_PROVENANCE = ("started_at", "ended_at", "peak_memory_bytes")
+_PROVENANCE_TIMES = ("started_at", "ended_at")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST = sys.float_info.max
 _IDS_PER_QUERY = 500
 
@@ -36,21 +47,31 @@ THINGS = sa.Table(
     _metadata,
     sa.Column("id", sa.String(36), primary_key=True),
     *(sa.Column(name, sa.Text) for name in ("step", "partition", "project", "segment", "source")),
+    *(sa.Column(name, sa.Text) for name in ("name", "user", "host")),
     sa.Column("created_at", sa.String(32)),
-    *(
-        sa.Column(name, sa.Text)
-        for name in ("data_version", "code_version", "spec_hash", "run_id", "manifest")
-    ),
-    sa.Column("retired_at", sa.String(32)),
+    *(sa.Column(name, sa.Text) for name in ("data_version", "code_version", "spec_hash", "run_id")),
+    sa.Column("origin", sa.String(36)),
+    *(sa.Column(name, sa.BigInteger) for name in ("size", "rows")),
+    *(sa.Column(name, sa.String(32)) for name in ("retired_at", "removed_at")),
+)
+# Apart from the rest, so that looking through all Things does not read them.
+MANIFESTS = sa.Table(
+    "manifests",
+    _metadata,
+    sa.Column("thing_id", sa.String(36), primary_key=True),
+    sa.Column("manifest", sa.Text),
 )
 EDGES = sa.Table("edges", _metadata, *(sa.Column(name, sa.String(36)) for name in ("thing_id", "based_on")))
+# Rows of kind `origin` have the id of an origin, which many Things share, in place of a Thing's.
 ATTRIBUTES = sa.Table(
     "attributes",
     _metadata,
     sa.Column("thing_id", sa.String(36)),
-    sa.Column("kind", sa.String(9)),
+    sa.Column("kind", sa.String(10)),
     sa.Column("name", sa.Text),
+    sa.Column("type", sa.String(7)),
     sa.Column("number", sa.Double),
+    sa.Column("integer", sa.BigInteger),
     sa.Column("text", sa.Text),
 )
 COMPONENTS = sa.Table(
@@ -61,6 +82,7 @@ COMPONENTS = sa.Table(
     sa.Column("size", sa.BigInteger),
     sa.Column("hash", sa.String(64)),
     sa.Column("rows", sa.BigInteger),
+    sa.Column("lake", sa.Text),
 )
 VERDICTS = sa.Table(
     "verdicts",
@@ -72,7 +94,9 @@ VERDICTS = sa.Table(
     sa.Column("observed", sa.Double),
     sa.Column("verdict", sa.Text),
 )
-_PARTS = (EDGES, ATTRIBUTES, COMPONENTS)
+_PARTS = (MANIFESTS, EDGES, ATTRIBUTES, COMPONENTS)
+# What a rebuild does not know of a Thing: the catalog alone was told.
+_MARKS = ("retired_at", "removed_at")
 
 _Row = dict[str, Any]
 _Result = TypeVar("_Result")
@@ -80,39 +104,117 @@ _Result = TypeVar("_Result")
 
 @dataclass
 class ThingRows:
-    """The rows that index one Thing: one of `things`, and those of the other tables that belong to it."""
+    """The rows that index one Thing: one of `things`, and those of the other tables that belong to it.
+
+    Attributes:
+        thing: Its row of `things`.
+        manifest: Its manifest, as JSON text.
+        edges: What it is based on.
+        attributes: Its parameters, metrics and labels, and what of its provenance is its own.
+        components: Its files.
+        origin: The rest of its provenance.
+    """
 
     thing: _Row
+    manifest: str = ""
     edges: list[_Row] = field(default_factory=list)
     attributes: list[_Row] = field(default_factory=list)
     components: list[_Row] = field(default_factory=list)
+    origin: list[_Row] = field(default_factory=list)
 
 
 def attribute_rows(thing_id: str, kind: str, values: Mapping[str, Any]) -> list[_Row]:
-    """Return one row per scalar of `values`: numbers and truth values as numbers, the rest as text.
-
-    Nested mappings become dotted names. Lists and nulls have a row without a value.
-    """
+    """Return one row per value of `values`, each with its type; nested mappings become dotted names."""
     found: dict[str, _Row] = {}
-    for name, value in _flat(values):
-        number = float(value) if isinstance(value, (int, float)) and abs(value) <= _LARGEST else None
-        text = storable(value) if isinstance(value, str) else None
-        key = storable(name)
-        found[key] = {"thing_id": thing_id, "kind": kind, "name": key, "number": number, "text": text}
+    for name, value in flat(values):
+        key = index_name(name)
+        kind_of, number, integer, text = typed(value)
+        found[key] = {
+            "thing_id": thing_id,
+            "kind": kind,
+            "name": key,
+            "type": kind_of,
+            "number": number,
+            "integer": integer,
+            "text": text,
+        }
     return list(found.values())
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def origin_rows(provenance: Mapping[str, Any]) -> tuple[str, list[_Row]]:
+    """Return what is the same for all that a process makes, as an id, equal for equal content, and its rows."""
+    shared = {name: value for name, value in searchable(provenance).items() if name not in OWN_PROVENANCE}
+    text = json.dumps(shared, sort_keys=True, default=str)
+    origin = blake3(text.encode("utf-8", "replace")).hexdigest(16)
+    return origin, attribute_rows(origin, "origin", shared)
+
+
+def searchable(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return provenance as it is searched: the command as one text, times as times."""
+    found = dict(provenance)
+    if isinstance(found.get("argv"), list):
+        found["argv"] = " ".join(map(str, found["argv"]))
+    for name in _PROVENANCE_TIMES:
+        try:
+            time = datetime.fromisoformat(found[name])
+        except (KeyError, ValueError, TypeError):
+            continue
+        found[name] = time if time.tzinfo else found[name]
+    return found
+
+
+def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value with its dotted name, however it was nested."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{before}{name}.")
+            yield from flat(value, f"{before}{name}.")
         else:
             yield before + name, value
 
 
+def typed(value: Any) -> tuple[str, float | None, int | None, str | None]:
+    """Return the type of a value, and the value as a number, an exact integer where a double is none, and a text."""
+    if isinstance(value, bool):
+        return "truth", float(value), None, None
+    if isinstance(value, float):
+        return ("number", value, None, None) if value == value else ("nan", None, None, None)
+    if isinstance(value, str):
+        return "text", None, None, storable(value)
+    if isinstance(value, int):
+        return "number", *_of_integer(value), None
+    if value is None:
+        return "null", None, None, None
+    if isinstance(value, datetime):
+        utc = value.astimezone(UTC)
+        return "time", *_of_integer(microseconds(utc)), utc.isoformat(timespec="microseconds")
+    kind = "mapping" if isinstance(value, Mapping) else "list"
+    return kind, None, None, storable(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _of_integer(value: int) -> tuple[float, int | None]:
+    if -EXACT <= value <= EXACT:
+        return float(value), None
+    if abs(value) > _LARGEST:
+        return float("inf") if value > 0 else float("-inf"), None
+    return float(value), value if -LARGEST_INTEGER - 1 <= value <= LARGEST_INTEGER else None
+
+
+def microseconds(time: datetime) -> int:
+    """Return an instant as microseconds since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
 def storable(text: str) -> str:
-    """Return `text` as an index can hold it: not too long, no NUL (PostgreSQL), no lone surrogates."""
-    return text[:_LONGEST_TEXT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    """Return `text` as an index can hold it: no NUL (PostgreSQL), no lone surrogates."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def index_name(name: str) -> str:
+    """Return a name as an index can hold it: one that is too long ends in the hash of the whole."""
+    kept = storable(name)
+    if len(kept) <= LONGEST_INDEXED:
+        return kept
+    return kept[: LONGEST_INDEXED - 32] + blake3(kept.encode()).hexdigest(16)
 
 
 class Catalog:
@@ -196,6 +298,10 @@ class Catalog:
         self._database.write(work)
 
     def _add_parts(self, connection: sa.Connection, things: Sequence[ThingRows]) -> None:
+        origins = {each.thing["origin"]: each.origin for each in things if each.origin}
+        manifests = [{"thing_id": each.thing["id"], "manifest": each.manifest} for each in things]
+        self._add(connection, MANIFESTS, manifests)
+        self._add(connection, ATTRIBUTES, [row for origin in sorted(origins) for row in origins[origin]])
         self._add(connection, EDGES, [row for each in things for row in each.edges])
         self._add(connection, ATTRIBUTES, [row for each in things for row in each.attributes])
         self._add(connection, COMPONENTS, [row for each in things for row in each.components])
@@ -203,7 +309,7 @@ class Catalog:
     def replace_things(self, things: Sequence[ThingRows]) -> None:
         """Put the rows of Things in place of those that are there, in one transaction.
 
-        A Thing that is retired stays so.
+        A Thing that is retired or removed stays so.
         """
         ordered = sorted(things, key=_thing_id)
         ids = [each.thing["id"] for each in ordered]
@@ -214,7 +320,8 @@ class Catalog:
                 column.name: insert.excluded[column.name] for column in THINGS.columns if column.name != "id"
             }
             # Not deleted and inserted anew: whoever retires it at this moment waits for this very row.
-            changed["retired_at"] = sa.func.coalesce(insert.excluded.retired_at, THINGS.c.retired_at)
+            for mark in _MARKS:
+                changed[mark] = sa.func.coalesce(insert.excluded[mark], THINGS.c[mark])
             upsert = insert.on_conflict_do_update(index_elements=["id"], set_=changed)
             self._database.execute_many(connection, upsert, [each.thing for each in ordered])
             for table in _PARTS:
@@ -242,6 +349,8 @@ class Catalog:
             for table in _PARTS:
                 owned = sa.exists().where(THINGS.c.id == table.c.thing_id)
                 query = sa.select(table.c.thing_id).where(~owned).distinct()
+                if table is ATTRIBUTES:
+                    query = query.where(ATTRIBUTES.c.kind != "origin")
                 found.update(connection.execute(query).scalars())
             return found
 
@@ -285,7 +394,7 @@ class Catalog:
 
     def manifest(self, thing_id: str) -> tuple[str, str | None] | None:
         """Return the manifest of a Thing as JSON text and when it was retired, or None if there is no such Thing."""
-        query = sa.select(THINGS.c.manifest, THINGS.c.retired_at).where(THINGS.c.id == thing_id)
+        query = _with_manifest(THINGS.c.retired_at).where(THINGS.c.id == thing_id)
 
         def work(connection: sa.Connection) -> tuple[str, str | None] | None:
             row = connection.execute(query).first()
@@ -295,17 +404,17 @@ class Catalog:
 
     def manifests_of(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the manifests of those of `ids` that are in the catalog."""
-        columns = (THINGS.c.id, THINGS.c.manifest)
+        columns = (MANIFESTS.c.thing_id, MANIFESTS.c.manifest)
 
         def work(connection: sa.Connection) -> dict[str, str]:
-            return {row.id: row.manifest for row in _rows_of(connection, columns, THINGS.c.id, ids)}
+            return {row.thing_id: row.manifest for row in _rows_of(connection, columns, columns[0], ids)}
 
         return self._database.read(work)
 
     def newest(self, step: str, partition: str) -> tuple[str, str | None] | None:
         """Return the newest version's manifest, retired or not, and when it was retired; None if there is none."""
         query = (
-            sa.select(THINGS.c.manifest, THINGS.c.retired_at)
+            _with_manifest(THINGS.c.retired_at)
             .where(THINGS.c.step == step, THINGS.c.partition == partition)
             .order_by(THINGS.c.id.desc())
             .limit(1)
@@ -327,10 +436,7 @@ class Catalog:
     ) -> list[str]:
         """Return the manifests of the versions that match all that is given and are not retired, newest first."""
         query = (
-            sa.select(THINGS.c.manifest)
-            .where(THINGS.c.retired_at.is_(None))
-            .order_by(THINGS.c.id.desc())
-            .limit(limit)
+            _with_manifest().where(THINGS.c.retired_at.is_(None)).order_by(THINGS.c.id.desc()).limit(limit)
         )
         for column, value in (
             (THINGS.c.step, step),
@@ -343,7 +449,7 @@ class Catalog:
 
     def latest_of(self, step: str) -> list[str]:
         """Return the manifest of the newest version of every partition of `step`, retired ones left out."""
-        query = sa.select(THINGS.c.manifest).where(THINGS.c.id.in_(_newest_ids(step)))
+        query = sa.select(MANIFESTS.c.manifest).where(MANIFESTS.c.thing_id.in_(_newest_ids(step)))
         return self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
     def labelled(self, step: str, name: str, text: str, partition: str | None = None) -> list[str]:
@@ -360,8 +466,8 @@ class Catalog:
             .join(ATTRIBUTES, ATTRIBUTES.c.thing_id == THINGS.c.id)
             .where(
                 ATTRIBUTES.c.kind == "label",
-                ATTRIBUTES.c.name == storable(name),
-                ATTRIBUTES.c.text == storable(text),
+                ATTRIBUTES.c.name == index_name(name),
+                *text_is(storable(text)),
                 THINGS.c.step == step,
                 THINGS.c.retired_at.is_(None),
             )
@@ -369,12 +475,12 @@ class Catalog:
         )
         if partition is not None:
             newest = newest.where(THINGS.c.partition == partition)
-        query = sa.select(THINGS.c.manifest).where(THINGS.c.id.in_(newest))
+        query = sa.select(MANIFESTS.c.manifest).where(MANIFESTS.c.thing_id.in_(newest))
         return self._database.read(lambda connection: list(connection.execute(query).scalars()))
 
     def newest_of(self, step: str) -> list[_Row]:
         """Return the row of the newest version of every partition of `step`, without its manifest."""
-        columns = [column for column in THINGS.columns if column.name not in ("manifest", "retired_at")]
+        columns = [column for column in THINGS.columns if column.name not in _MARKS]
         query = sa.select(*columns).where(THINGS.c.id.in_(_newest_ids(step)))
         return self._database.read(
             lambda connection: [dict(row._mapping) for row in connection.execute(query)]
@@ -454,6 +560,24 @@ class Catalog:
             return [(row.thing_id, row.based_on) for row in found]
 
         return self._database.read(work)
+
+
+def text_is(text: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return conditions that an attribute is a text, in a form that its index serves."""
+    head = sa.func.substr(ATTRIBUTES.c.text, sa.literal_column("1"), sa.literal_column(str(LONGEST_INDEXED)))
+    whole = () if len(text) < LONGEST_INDEXED else (ATTRIBUTES.c.text == text,)
+    return (
+        ATTRIBUTES.c.type == "text",
+        ATTRIBUTES.c.text.is_not(None),
+        ATTRIBUTES.c.number.is_(None),
+        head == text[:LONGEST_INDEXED],
+        *whole,
+    )
+
+
+def _with_manifest(*columns: sa.Column[Any]) -> sa.Select[Any]:
+    """Return a query for manifests and columns of `things`."""
+    return sa.select(MANIFESTS.c.manifest, *columns).join(THINGS, THINGS.c.id == MANIFESTS.c.thing_id)
 
 
 def _newest_ids(step: str) -> sa.Select[Any]:

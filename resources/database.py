@@ -22,7 +22,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 from resources.errors import MlassetsError
 from resources.lake import reached
 
-HEAD = "0002"
+HEAD = "0003"
 PATIENCE = 30.0
 _BUSY_SECONDS = 60.0
 _MIGRATION_LOCK = 0x6D6C6173
@@ -280,7 +280,7 @@ class Database:
                 lambda connection: list(connection.exec_driver_sql("PRAGMA quick_check(5)").scalars())
             )
             return [str(line) for line in found if line != "ok"]
-        names = ("things", "edges", "attributes", "components", "verdicts")
+        names = ("things", "manifests", "edges", "attributes", "components", "verdicts")
         missing = self.read(
             lambda connection: [
                 f"its user may not {right} {name}"

@@ -31,7 +31,15 @@ import uuid_utils
 from blake3 import blake3
 
 from resources import provenance
-from resources.catalog import Catalog, ThingRows, attribute_rows, storable
+from resources.catalog import (
+    OWN_PROVENANCE,
+    Catalog,
+    ThingRows,
+    attribute_rows,
+    index_name,
+    origin_rows,
+    searchable,
+)
 from resources.errors import MlassetsError
 from resources.lake import (
     Entry,
@@ -1254,6 +1262,8 @@ def _schema_record(schema: pa.Schema | None) -> dict[str, Any] | None:
 def rows_of(thing: Thing, text: str) -> ThingRows:
     """Return the catalog's rows for a Thing, from nothing but its manifest."""
     partition = thing.partition
+    origin, shared = origin_rows(thing.provenance)
+    own = {name: value for name, value in searchable(thing.provenance).items() if name in OWN_PROVENANCE}
     return ThingRows(
         thing={
             "id": thing.id,
@@ -1262,24 +1272,38 @@ def rows_of(thing: Thing, text: str) -> ThingRows:
             "project": partition.get("project"),
             "segment": partition.get("segment"),
             "source": partition.get("source"),
+            "name": partition.get("name"),
+            "user": _text_or_none(thing.provenance.get("user")),
+            "host": _text_or_none(thing.provenance.get("host")),
             "created_at": thing.manifest["created_at"],
             "data_version": thing.data_version,
             "code_version": thing.code_version,
             "spec_hash": thing.spec_hash,
             "run_id": thing.run_id,
-            "manifest": text,
+            "origin": origin,
+            "size": sum(one.size for one in thing.components),
+            "rows": thing.rows,
             "retired_at": None,
+            "removed_at": None,
         },
+        manifest=text,
         edges=[{"thing_id": thing.id, "based_on": other} for other in dict.fromkeys(thing.based_on)],
         attributes=[
             *attribute_rows(thing.id, "parameter", thing.parameters),
             *attribute_rows(thing.id, "metric", thing.metrics),
             *attribute_rows(thing.id, "label", thing.labels),
+            *attribute_rows(thing.id, "provenance", own),
         ],
         components=[
-            {"thing_id": thing.id, **vars(one), "name": storable(one.name)} for one in thing.components
+            {"thing_id": thing.id, "lake": None, **vars(one), "name": index_name(one.name)}
+            for one in thing.components
         ],
+        origin=shared,
     )
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def verdict_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from resources.catalog import (
     ATTRIBUTES,
     COMPONENTS,
     EDGES,
+    MANIFESTS,
     THINGS,
     VERDICTS,
     Catalog,
@@ -32,9 +33,9 @@ from resources.lake import open_lake
 from resources.things import Partition, Store
 
 GOLDEN = Path(__file__).parent / "golden"
-TABLES = (THINGS, EDGES, ATTRIBUTES, COMPONENTS, VERDICTS)
+TABLES = (THINGS, MANIFESTS, EDGES, ATTRIBUTES, COMPONENTS, VERDICTS)
 # Every revision that was ever released, with the rows that its version of mlassets wrote for the golden lake.
-EARLIER = {"0001": "rows-0001.json"}
+EARLIER = {"0001": "rows-0001.json", "0002": "rows-0002.json"}
 
 
 def alembic_config() -> Config:
@@ -127,9 +128,17 @@ def test_an_earlier_catalog_is_refused_by_name_then_migrated_with_all_its_rows(
     assert Catalog.revision(other_url) is None
     Catalog(other_url).close()
     assert layout(catalog_url) == layout(other_url)
-    for name, rows in rows_now(catalog_url).items():
-        kept = [{column: row[column] for column in before[name][0]} for row in rows]
-        assert in_order(kept) == in_order(before[name])
+    now = rows_now(catalog_url)
+    manifests = {row["thing_id"]: row["manifest"] for row in now["manifests"]}
+    assert manifests == {row["id"]: row["manifest"] for row in before["things"]}
+    for name in ("things", "edges", "components", "verdicts"):
+        same = [column for column in before[name][0] if column != "manifest"]
+        kept, were = (
+            [{column: row[column] for column in same} for row in rows] for rows in (now[name], before[name])
+        )
+        assert in_order(kept) == in_order(were)
+    names = {(row["thing_id"], row["kind"], row["name"]) for row in before["attributes"]}
+    assert names <= {(row["thing_id"], row["kind"], row["name"]) for row in now["attributes"]}
 
     store = Store(open_lake(str(GOLDEN / "schema-1")), Catalog(catalog_url))
     fresh = Store(store.lake, Catalog(other_url))
@@ -172,7 +181,16 @@ def test_a_killed_migration_leaves_the_old_catalog_and_many_at_once_are_one(cata
         child.join()
     assert [child.exitcode for child in children] == [0, 0, 0]
     assert Catalog.revision(catalog_url) == HEAD
-    assert len(rows_now(catalog_url)["attributes"]) == len(before["attributes"])
+    assert len(rows_now(catalog_url)["things"]) == len(before["things"])
+
+
+def test_what_was_retired_stays_so_when_the_catalog_is_migrated(catalog_url: str) -> None:
+    lay_out_as("0002", catalog_url)
+    with connected(catalog_url) as connection:
+        connection.execute(sa.text("UPDATE things SET retired_at = '2026-01-01' WHERE step = 'review'"))
+    Catalog.migrate(catalog_url)
+    retired = {row["step"]: row["retired_at"] for row in rows_now(catalog_url)["things"]}
+    assert retired == {"review": "2026-01-01", "draw_data": None, "sources": None}
 
 
 def test_looking_for_the_revision_lays_nothing_out(catalog_url: str, tmp_path: Path) -> None:
