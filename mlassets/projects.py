@@ -481,6 +481,9 @@ def _limit(severity: Severity) -> Callable[[Any], Any]:
     def parse(given: Any) -> Any:
         if isinstance(given, Limit):
             return given
+        if isinstance(given, Mapping):
+            # As a spec's own text has it.
+            given = f"{given.get('op')} {given.get('value')}"
         limit = parse_limit(given, severity) if isinstance(given, str) else None
         if limit is None:
             raise ValueError(
@@ -1014,6 +1017,10 @@ class ProjectSpec(_Section):
         chosen = {section: values[section] for section in sorted(set(sections))}
         text = json.dumps(chosen, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return str(blake3(text.encode()).hexdigest())
+
+    def text(self) -> str:
+        """Return the whole spec as JSON text: equal for equal meaning, and read again as YAML."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, indent=1)
 
     def hash(self) -> str:
         """Return a stable hash of the whole spec: equal for equal meaning, whatever the file looks like."""

@@ -226,6 +226,7 @@ class Draft:
         based_on: Ids of the Things that this one was made from; those read under `Store.recording` are added.
         code_version: Version of the code that made it.
         spec_hash: Hash of the project spec that it was made under.
+        spec: That whole spec, as JSON text; the lake keeps it once for all Things that were made under it.
         schema: The schema of the whole dataset where `files` differ from each other.
     """
 
@@ -238,6 +239,7 @@ class Draft:
     based_on: Iterable[str] = ()
     code_version: str | None = None
     spec_hash: str | None = None
+    spec: str | None = None
     schema: pa.Schema | None = None
 
     def with_based_on(self, ids: Iterable[str]) -> "Draft":
@@ -412,8 +414,26 @@ class Thing:
 
     def packages(self) -> dict[str, str]:
         """Return the versions of all packages that were installed where it was made."""
+        return cast("dict[str, str]", self.environment()["packages"])
+
+    def environment(self) -> dict[str, Any]:
+        """Return the software environment where it was made: python, implementation, platform, packages."""
         text = self._lake.read_bytes(environment_path(self.provenance["environment"]))
-        return cast("dict[str, str]", json.loads(text)["packages"])
+        return cast("dict[str, Any]", json.loads(text))
+
+    def spec(self) -> dict[str, Any] | None:
+        """Return the whole project spec that it was made under; None if none was stored."""
+        name = self.manifest.get("spec")
+        return cast("dict[str, Any]", json.loads(self._lake.read_bytes(spec_path(name)))) if name else None
+
+    def patch(self, of: Literal["code", "git"] = "code") -> bytes | None:
+        """Return what differed from the commit it was made with, scrubbed; None if nothing did, or it is not known.
+
+        Args:
+            of: `code`: the checkout that mlassets ran from; `git`: the folder in which the process was started.
+        """
+        name = (self.provenance.get(of) or {}).get("diff")
+        return self._lake.read_bytes(diff_path(name)) if name else None
 
     def read(self) -> Self:
         """Record that this Thing was read, for whoever uses no more than its parameters or metrics."""
@@ -561,7 +581,7 @@ class Store:
         """Join a lake and its catalog; `Store.open` does it from settings."""
         self.lake = lake
         self.catalog = catalog
-        self._known_environments: set[str] = set()
+        self._known_shared: set[str] = set()
 
     @classmethod
     def open(cls, settings: Settings) -> "Store":
@@ -650,6 +670,7 @@ class Store:
                         "run_id": run_id,
                         "code_version": draft.code_version,
                         "spec_hash": draft.spec_hash,
+                        "spec": self._write_spec(draft.spec),
                         "data_version": _data_version(components),
                         **plain,
                         "components": [
@@ -660,7 +681,7 @@ class Store:
                         "provenance": provenance.capture(started_at, now),
                     }
                 )
-            self._write_environment()
+            self._write_surroundings()
             texts = [json.dumps(one, allow_nan=False) for one in manifests]
             naming = True
             self.lake.put_all(
@@ -764,14 +785,29 @@ class Store:
         """Say whether a file that need not be written again is there, as far as a glance tells."""
         return self.lake.size_of(component.path) == component.size
 
-    def _write_environment(self) -> None:
-        """Store what packages are installed, once for all Things that were made with the same ones."""
+    def _write_surroundings(self) -> None:
+        """Store what packages are installed and what differs from the commit, once for all Things made with them."""
         name, text = provenance.environment()
-        if name not in self._known_environments:
-            path = environment_path(name)
+        self._write_shared(environment_path(name), text)
+        for name, patch in provenance.patches().items():
+            self._write_shared(diff_path(name), patch)
+
+    def _write_spec(self, spec: str | None) -> str | None:
+        """Store a spec, once for all Things that are made under it, and return its name."""
+        if spec is None:
+            return None
+        content = spec.encode()
+        name = provenance.content_name(content)
+        self._write_shared(spec_path(name), content)
+        return name
+
+    def _write_shared(self, path: str, content: bytes) -> None:
+        if path not in self._known_shared:
             if not self.lake.exists(path):
-                self.lake.put_bytes(path, text)
-            self._known_environments.add(name)
+                # Whoever was a moment faster has stored the same bytes.
+                with suppress(NameTaken):
+                    self.lake.put_bytes(path, content)
+            self._known_shared.add(path)
 
     def get(self, thing_id: str) -> Thing:
         """Return a Thing by its id.
@@ -1158,9 +1194,31 @@ def _checked(draft: Draft) -> dict[str, Any]:
     return {**checked, "based_on": list(based_on)}
 
 
+SHARED = ("environments", "specs", "diffs")
+"""Folders of a lake with texts that many Things share, each named by a hash of its bytes."""
+
+
 def environment_path(name: str) -> str:
     """Return where the packages of an environment are listed."""
     return f"environments/{encode_name(name)}.json"
+
+
+def spec_path(name: str) -> str:
+    """Return where a whole project spec is."""
+    return f"specs/{encode_name(name)}.json"
+
+
+def diff_path(name: str) -> str:
+    """Return where a patch is: what differed from a commit."""
+    return f"diffs/{encode_name(name)}.patch"
+
+
+def shared_paths(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return where the texts are that a Thing shares with others: its environment, its spec, what it differed by."""
+    about = manifest["provenance"]
+    diffs = dict.fromkeys((about.get(of) or {}).get("diff") for of in ("git", "code"))
+    found = [environment_path(about["environment"]), *(diff_path(name) for name in diffs if name)]
+    return (*found, spec_path(manifest["spec"])) if manifest.get("spec") else tuple(found)
 
 
 def _id(one: str) -> str:

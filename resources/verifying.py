@@ -4,7 +4,6 @@ First all manifests and records are read and compared with the catalog, then eve
 however many Things share it. What passes is written to a journal, so that a verify that was interrupted goes on there.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from resources.catalog import Catalog
@@ -30,13 +29,15 @@ from resources.keeping import (
     verdicts_path,
 )
 from resources.lake import Lake, LakeError, LakeUnreachable, NotInLake
-from resources.things import MANIFEST, DamagedThing, Thing, environment_path
+from resources.provenance import content_name
+from resources.things import MANIFEST, SHARED, DamagedThing, Thing, shared_paths
 
 _HASHERS = 8
 _MANIFESTS_AT_ONCE = 500
 _PARCEL_BYTES = 8 << 20
 _PARCEL_FILES = 100
 _PARCELS_AHEAD = 64
+_THINGS_NAMED = 10
 _JOURNAL_SECONDS = 7 * 24 * 3600
 
 _Item = TypeVar("_Item")
@@ -180,6 +181,7 @@ class _Look:
         self.catalog = catalog
         self.listing = listing
         self.files: dict[tuple[str, str], _File] = {}
+        self.shared: dict[str, list[str]] = {}
         self.damaged: list[Damage] = []
         self.things = 0
         self.check_runs = 0
@@ -225,7 +227,7 @@ class _Look:
                 self._at_manifest(path, data, texts.get(id_in(path)))
             done += len(batch)
             progress("manifests", done, len(self.listing.manifests))
-        self._at_environments()
+        self._at_shared()
 
     def _where(self, text: str, thing_id: str) -> str | None:
         try:
@@ -249,6 +251,8 @@ class _Look:
             return
         for component in thing.components:
             self._file(component.path, component.hash, component.size, thing_id)
+        for shared in shared_paths(thing.manifest):
+            self.shared.setdefault(shared, []).append(thing_id)
         marker = self.listing.retired.get(thing_id)
         if marker is not None and (mark := self._read(marker, thing_id)) is not None:
             try:
@@ -274,14 +278,19 @@ class _Look:
             return Thing.from_json(copy or "", self.lake)
         return None
 
-    def _at_environments(self) -> None:
-        for entry in self.lake.files("environments"):
+    def _at_shared(self) -> None:
+        """Hash the texts that Things share, which are few and small."""
+        there: set[str] = set()
+        for entry in (one for folder in SHARED for one in self.lake.files(folder)):
+            there.add(entry.path)
             data = self._read(entry.path, "")
-            if data is None:
-                continue
-            name = hashlib.sha256(data).hexdigest()[:32]
-            if entry.path != environment_path(name):
+            name = PurePosixPath(entry.path).stem
+            if data is not None and content_name(data) != name:
                 self._damage(entry.path, [], "its bytes do not match its name; restore it from a backup")
+        for path in sorted(set(self.shared) - there):
+            # What was stored since the lake was listed is there.
+            if not self.lake.exists(path):
+                self._damage(path, self.shared[path][:_THINGS_NAMED], "is missing; restore it from a backup")
 
     def at_verdicts(self, progress: Progress) -> None:
         """Read every record of verdicts, and note the reports."""

@@ -59,4 +59,5 @@ def aggregate(context: dg.AssetExecutionContext, model: Upstream, home: Home) ->
         based_on=attempt.based_on,
         code_version=CODE_VERSIONS[AGGREGATE],
         spec_hash=step_hash(spec, AGGREGATE),
+        spec=spec.text(),
     )

@@ -50,4 +50,5 @@ def draw_data(context: dg.AssetExecutionContext, home: Home) -> Draft:
         based_on=[*read, *attempt.based_on],
         code_version=CODE_VERSIONS[DRAW_DATA],
         spec_hash=step_hash(spec, DRAW_DATA),
+        spec=spec.text(),
     )

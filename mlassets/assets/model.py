@@ -57,4 +57,5 @@ def model(context: dg.AssetExecutionContext, model_ready: pa.Table, home: Home) 
         based_on=[*read, *attempt.based_on],
         code_version=CODE_VERSIONS[MODEL],
         spec_hash=step_hash(spec, MODEL),
+        spec=spec.text(),
     )

@@ -48,4 +48,5 @@ def model_ready(context: dg.AssetExecutionContext, draw_data: pa.Table, home: Ho
         based_on=attempt.based_on,
         code_version=CODE_VERSIONS[MODEL_READY],
         spec_hash=step_hash(spec, MODEL_READY),
+        spec=spec.text(),
     )

@@ -46,5 +46,6 @@ def publish(context: dg.AssetExecutionContext, review: Thing, home: Home) -> Ite
             based_on=read,
             code_version=CODE_VERSIONS[PUBLISH],
             spec_hash=step_hash(spec, PUBLISH),
+            spec=spec.text(),
         )
     )

@@ -77,4 +77,5 @@ def review(context: dg.AssetExecutionContext, config: ReviewConfig, aggregate: T
         based_on=read,
         code_version=CODE_VERSIONS[REVIEW],
         spec_hash=step_hash(spec, REVIEW),
+        spec=spec.text(),
     )

@@ -218,6 +218,7 @@ def _again(
             based_on=based_on,
             code_version=CODE_VERSIONS[PUBLISH],
             spec_hash=step_hash(spec, PUBLISH),
+            spec=spec.text(),
         ),
     )
 
