@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import dagster as dg
@@ -24,9 +24,6 @@ from resources.settings import Settings
 from resources.things import Draft, Partition, Store, Thing, UnknownThing
 from resources.values import WrongForm, draft_of, is_optional, plain_type, value_of
 
-if TYPE_CHECKING:
-    import pyarrow.dataset as ds
-
 PICTURES_SHOWN = 4
 ROWS_SHOWN = 5
 COLUMNS_SHOWN = 12
@@ -34,7 +31,6 @@ METRICS_SHOWN = 40
 TABLE_ROWS_SHOWN = 20
 PARAMETERS_SHOWN = 50_000
 SCHEMA_SHOWN = 1_000
-_PAGE = 1 << 16
 
 # Metrics with these names are about a part of a Thing. There may be thousands, and the parts change.
 _OF_PARTS = ("slice.", "segment.", "missing_share.")
@@ -385,7 +381,7 @@ def metadata_of(thing: Thing, store: Store, reports_url: str | None = None) -> d
             metadata["columns"] = dg.MetadataValue.text(
                 f"{len(thing.schema):,}, of which {SCHEMA_SHOWN:,} are shown"
             )
-        metadata["first rows"] = _first_rows(thing.scan())
+        metadata["first rows"] = _first_rows(thing)
     pictures = [name for name in thing.artifacts if name.endswith(".png")]
     for name in pictures[:PICTURES_SHOWN]:
         encoded = base64.b64encode(thing.artifact(name)).decode()
@@ -454,20 +450,10 @@ def _table(rows: Sequence[Mapping[str, Any]], left: int = 0) -> dg.MetadataValue
     )
 
 
-def _first_rows(scan: "ds.Dataset") -> dg.MetadataValue:
-    import pyarrow.parquet as pq
-
-    names = scan.schema.names[:COLUMNS_SHOWN]
-    for fragment in scan.get_fragments():
-        # Not through the scan, which reads a whole row group: that is a million rows, and may be far away.
-        with (
-            fragment.filesystem.open_input_file(fragment.path) as stream,
-            pq.ParquetFile(stream, buffer_size=_PAGE) as file,
-        ):
-            there = [name for name in names if name in file.schema_arrow.names]
-            for batch in file.iter_batches(batch_size=ROWS_SHOWN, columns=there):
-                return _table(batch.to_pylist())
-    return dg.MetadataValue.text("no rows")
+def _first_rows(thing: Thing) -> dg.MetadataValue:
+    names = thing.schema.names[:COLUMNS_SHOWN] if thing.schema is not None else []
+    rows = thing.first_rows(ROWS_SHOWN, names).to_pylist()
+    return _table(rows) if rows else dg.MetadataValue.text("no rows")
 
 
 def _plain(value: object) -> str | int | float | bool | None:

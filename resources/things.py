@@ -71,6 +71,7 @@ VERDICTS = "verdicts.json"
 _REPORT = "report.html"
 _GRACE = timedelta(days=1)
 _COMMITS_AT_ONCE = 500
+_PAGE = 1 << 16
 
 
 class UnknownThing(MlassetsError):
@@ -494,6 +495,39 @@ class Thing:
             [dataset.schema.field(name) for name in names], self.schema.metadata if self.schema else None
         )
         return table if table.schema.equals(exact, check_metadata=True) else table.cast(exact)
+
+    def first_rows(self, count: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the first rows of the dataset, at the cost of these rows however many there are.
+
+        Raises:
+            UnknownThing: If this Thing has no dataset.
+            DamagedThing: If a file is missing or of another size than was committed.
+        """
+        dataset = self.scan()
+        wanted = pa.schema(
+            [one for one in dataset.schema if columns is None or one.name in columns], dataset.schema.metadata
+        )
+        try:
+            for fragment in dataset.get_fragments():
+                # Not through the scan, which reads a whole row group: that is a million rows, and may be far away.
+                with (
+                    self._lake.scanning(f"the dataset of {self}"),
+                    fragment.filesystem.open_input_file(fragment.path) as stream,
+                    pq.ParquetFile(stream, buffer_size=_PAGE) as file,
+                ):
+                    there = set(file.schema_arrow.names).intersection(wanted.names)
+                    for batch in file.iter_batches(batch_size=count, columns=sorted(there)):
+                        columns_of = [
+                            (batch[one.name] if one.name in there else pa.nulls(len(batch))).cast(one.type)
+                            for one in wanted
+                        ]
+                        return pa.table(columns_of, schema=wanted)
+        except (pa.ArrowException, NotInLake) as error:
+            raise DamagedThing(
+                f"the first rows of {self} cannot be read: {error}; `mlassets catalog verify` names the file that "
+                "is damaged"
+            ) from error
+        return wanted.empty_table()
 
     def file_schema(self, name: str) -> pa.Schema:
         """Return the schema that one of the dataset's files has by itself."""
