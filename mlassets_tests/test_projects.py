@@ -440,3 +440,19 @@ def test_sizes_are_read_with_their_unit(text: str, size: int) -> None:
 def test_a_size_without_number_or_unit_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size"):
         memory_bytes(text)
+
+
+def test_the_text_of_a_spec_is_a_spec_that_means_the_same(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.yaml"
+    whole.write_text(
+        "project: late\nsources: {flights: 'landing/flights/*'}\nsegments: {column: origin}\n"
+        "draw: {sql: SELECT * FROM flights WHERE origin = $segment}\ntarget: {column: late, task: binary}\n"
+        "checks: {fail: {roc_auc: '>= 0.60'}, warn: {feature_drift: '<= 0.2'}}\n"
+        "retrain: {any: [{on: drift, above: 0.2}, {on: cron, cron: '0 6 * * 1'}], cool_down: 6h}\n"
+        "stale_after: {flights: 35d}\nreview: {mode: auto, rules: [roc_auc >= 0.5]}\n"
+    )
+    spec = load_project(whole)
+    again = tmp_path / "again.yaml"
+    again.write_text(spec.text())
+    assert load_project(again) == spec
+    assert load_project(again).hash() == spec.hash()
