@@ -53,6 +53,7 @@ from resources.lake import (
     open_lake,
     reached,
 )
+from resources.references import instead, is_id, resolve
 from resources.settings import Settings
 from resources.verdicts import Verdict
 
@@ -317,6 +318,11 @@ class Thing:
     def id(self) -> str:
         """The version id, a UUIDv7: sorts by time."""
         return cast("str", self.manifest["id"])
+
+    @property
+    def short_id(self) -> str:
+        """What is enough of its id for people: `Store.get` takes it."""
+        return self.id[-12:-4]
 
     @property
     def step(self) -> str:
@@ -843,17 +849,20 @@ class Store:
                     self.lake.put_bytes(path, content)
             self._known_shared.add(path)
 
-    def get(self, thing_id: str) -> Thing:
-        """Return a Thing by its id.
+    def get(self, reference: str) -> Thing:
+        """Return a Thing by its id, or by whatever else people call it; see `resources.references`.
 
         Raises:
             UnknownThing: If there is none.
+            AmbiguousThing: If more than one is meant.
+            BadReference: If it cannot name a Thing.
         """
-        found = self.catalog.manifest(thing_id)
+        thing_id = reference if is_id(reference) else resolve(self.catalog, reference)
+        found = self.catalog.manifest(thing_id) if thing_id else None
         if found is None:
             raise UnknownThing(
-                f"no Thing has the id {thing_id!r}. `mlassets catalog sync` adopts Things that are only in "
-                "the lake"
+                f"no Thing has the id {reference!r}, nor is it called so{instead(self.catalog, reference)}. "
+                "`mlassets catalog sync` adopts Things that are only in the lake"
             )
         text, retired_at = found
         thing = Thing.from_json(text, self.lake)
