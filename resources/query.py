@@ -29,8 +29,28 @@ _MOST_NAMED = 30
 _ASK_AGAIN_SECONDS = 0.05
 
 
-class BadDraw(MlassetsError):
+class BadQuery(MlassetsError):
+    """A query's SQL cannot be run as it is."""
+
+
+class BadDraw(BadQuery):
     """A draw's SQL cannot be run as it is."""
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a statement is for: what errors call it, and of which class they are."""
+
+    name: str
+    error: type[BadQuery]
+
+    def wrong(self, words: str) -> BadQuery:
+        """Return the error that says something of the statement."""
+        return self.error(f"the {self.name} {words}")
+
+
+DRAW = Purpose("draw", BadDraw)
+QUERY = Purpose("query", BadQuery)
 
 
 @dataclass(frozen=True)
@@ -48,11 +68,11 @@ class Draw:
     tables: frozenset[str]
 
     @classmethod
-    def parse(cls, sql: str) -> "Draw":
+    def parse(cls, sql: str, purpose: Purpose = DRAW) -> "Draw":
         """Look at a statement.
 
         Raises:
-            BadDraw: If it is no SQL, more or less than one statement, anything but a SELECT, binds values by
+            BadQuery: If it is no SQL, more or less than one statement, anything but a SELECT, binds values by
                 position, or names a file.
         """
         import duckdb
@@ -61,9 +81,9 @@ class Draw:
             statements = duckdb.extract_statements(sql)
             tokens = duckdb.tokenize(sql)
         except duckdb.Error as error:
-            raise BadDraw(f"the draw is no valid SQL: {_plain(error)}") from None
+            raise purpose.wrong(f"is no valid SQL: {_plain(error)}") from None
         if len(statements) != 1:
-            raise BadDraw(f"the draw has {len(statements)} statements; it must be exactly one SELECT")
+            raise purpose.wrong(f"has {len(statements)} statements; it must be exactly one SELECT")
         raw = sql.encode()
         starts = [start for start, kind in tokens if kind != duckdb.token_type.comment]
         word = raw[starts[0] :].decode().partition("(")[0].split()[:1]
@@ -71,21 +91,19 @@ class Draw:
             word and word[0].lower() not in _FIRST_WORDS
         ):
             kind = word[0].upper() if word else statements[0].type.name
-            raise BadDraw(
-                f"the draw is a {kind} statement; it must be exactly one SELECT, for it can only read"
-            )
+            raise purpose.wrong(f"is a {kind} statement; it must be exactly one SELECT, for it can only read")
         if any(name.isdigit() for name in statements[0].named_parameters):
-            raise BadDraw("the draw binds values by position; bind them by name: `WHERE origin = $segment`")
+            raise purpose.wrong("binds values by position; bind them by name: `WHERE origin = $segment`")
         end = next((start for start in starts if raw[start : start + 1] == b";"), len(raw))
         select = raw[:end].decode()
-        with _locked("64MB", 1) as connection:
+        with _locked("64MB", 1, purpose) as connection:
             # DuckDB's own get_table_names also binds the statement, and so fails on columns of unknown tables.
             (text,) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": select}).fetchone() or (
                 "",
             )
         tree = json.loads(text)
         if tree["error"]:
-            raise BadDraw(f"the draw cannot be run: {tree['error_message']}")
+            raise purpose.wrong(f"cannot be run: {tree['error_message']}")
         return cls(select, frozenset(statements[0].named_parameters), frozenset(_tables(tree, frozenset())))
 
 
@@ -147,47 +165,69 @@ def run_draw(
     """
     import duckdb
 
-    draw = Draw.parse(sql)
+    with running(sql, tables, parameters, DRAW, memory=memory, seconds=seconds, threads=threads) as relation:
+        return relation.sort(*(duckdb.ColumnExpression(name) for name in relation.columns)).to_arrow_table()
+
+
+@contextmanager
+def running(
+    sql: str,
+    tables: Mapping[str, "ds.Dataset | pa.Table"],
+    parameters: Mapping[str, object],
+    purpose: Purpose = QUERY,
+    *,
+    memory: str,
+    seconds: float,
+    threads: int,
+) -> Iterator["duckdb.DuckDBPyRelation"]:
+    """Give what one SELECT over `tables` returns, to be read within the block: its limits hold until the end of it.
+
+    The arguments are those of `run_draw`, and `purpose` is what errors call the statement.
+
+    Raises:
+        BadQuery: As `run_draw` says, also for what goes wrong while the block reads.
+    """
+    import duckdb
+
+    draw = Draw.parse(sql, purpose)
     by_name = {name.lower(): table for name, table in tables.items()}
     for name in sorted(draw.tables):
         if name.lower() not in by_name:
-            raise BadDraw(f"the draw reads the table {name!r}, which is not there{_instead(name, tables)}")
+            raise purpose.wrong(f"reads the table {name!r}, which is not there{instead(name, tables)}")
     for name in sorted(draw.parameters - set(parameters)):
-        raise BadDraw(f"the draw binds ${name}, which has no value here{_instead(name, parameters)}")
+        raise purpose.wrong(f"binds ${name}, which has no value here{instead(name, parameters)}")
     values = {name: parameters[name] for name in sorted(draw.parameters)}
-    with _locked(memory, threads) as connection, _interrupting(connection, seconds) as expired:
+    with _locked(memory, threads, purpose) as connection, _interrupting(connection, seconds) as expired:
         for name in draw.tables:
             connection.register(name, by_name[name.lower()])
         try:
             relation = connection.sql(draw.sql, params=values)
             doubles = sorted(name for name, count in Counter(relation.columns).items() if count > 1)
             if doubles:
-                raise BadDraw(
-                    f"the draw returns the columns {doubles} twice; rename one with AS, or use EXCLUDE"
+                raise purpose.wrong(
+                    f"returns the columns {doubles} twice; rename one with AS, or use EXCLUDE"
                 )
-            ordered = relation.sort(*(duckdb.ColumnExpression(name) for name in relation.columns))
-            return ordered.to_arrow_table()
+            yield relation
         except duckdb.OutOfMemoryException:
-            raise BadDraw(
-                f"the draw needs more memory than its limit of {memory}; select fewer columns or rows, "
-                "or raise the limit"
+            raise purpose.wrong(
+                f"needs more memory than its limit of {memory}; select fewer columns or rows, or raise the limit"
             ) from None
         except duckdb.Error as error:
             if expired.is_set():
-                raise BadDraw(
-                    f"the draw took longer than its limit of {seconds:g} s and was stopped; "
-                    "narrow it with a WHERE, or raise the limit"
+                raise purpose.wrong(
+                    f"took longer than its limit of {seconds:g} s and was stopped; narrow it with a WHERE, or raise "
+                    "the limit"
                 ) from None
             column = re.search(r'(?:column named|Referenced column) "([^"]+)"', str(error))
             if column:
                 known = {one for name in draw.tables for one in by_name[name.lower()].schema.names}
-                raise BadDraw(
-                    f"the draw reads the column {column[1]!r}, which is not there{_instead(column[1], known)}"
+                raise purpose.wrong(
+                    f"reads the column {column[1]!r}, which is not there{instead(column[1], known)}"
                 ) from None
-            raise BadDraw(f"the draw failed: {_plain(error)}") from None
+            raise purpose.wrong(f"failed: {_plain(error)}") from None
 
 
-def _instead(name: str, known: Iterable[str]) -> str:
+def instead(name: str, known: Iterable[str]) -> str:
     """Say what there is instead of `name`: what comes near to it, or all of it."""
     names = sorted(known)
     near = difflib.get_close_matches(name.lower(), [one.lower() for one in names], n=3)
@@ -204,11 +244,11 @@ def _plain(error: Exception) -> str:
 
 
 @contextmanager
-def _locked(memory: str, threads: int) -> Iterator["duckdb.DuckDBPyConnection"]:
+def _locked(memory: str, threads: int, purpose: Purpose) -> Iterator["duckdb.DuckDBPyConnection"]:
     """Open an empty database in memory that reaches nothing outside of itself, and cannot be made to."""
     import duckdb
 
-    with tempfile.TemporaryDirectory(prefix="mlassets-draw-") as spill:
+    with tempfile.TemporaryDirectory(prefix="mlassets-query-") as spill:
         try:
             connection = duckdb.connect(
                 ":memory:",
@@ -224,7 +264,7 @@ def _locked(memory: str, threads: int) -> Iterator["duckdb.DuckDBPyConnection"]:
                 },
             )
         except duckdb.Error as error:
-            raise BadDraw(f"the limits of the draw cannot be used: {_plain(error)}") from None
+            raise purpose.error(f"the limits of the {purpose.name} cannot be used: {_plain(error)}") from None
         try:
             yield connection
         finally:
