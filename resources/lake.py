@@ -5,6 +5,7 @@ and `put_all` are atomic, which is what makes a manifest a commit; what the `wri
 crash has no manifest and is therefore not visible.
 """
 
+import json
 import os
 import re
 import shutil
@@ -17,8 +18,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import quote, unquote
 from uuid import uuid4
@@ -51,6 +53,10 @@ class NotInLake(LakeError):
 
 class NameTaken(LakeError):
     """A name that is claimed once holds other bytes already."""
+
+
+class UnknownLake(LakeError):
+    """The settings name no lake of this name."""
 
 
 class LakeUnreachable(LakeError):
@@ -105,6 +111,11 @@ def encode_name(name: str) -> str:
         return encoded
     start = re.sub(r"%.?$", "", encoded[: _LONGEST_NAME - _HASH_LENGTH - 1])
     return f"{start}~{blake3(name.encode()).hexdigest()[:_HASH_LENGTH]}"
+
+
+def is_inside(path: str) -> bool:
+    """Say whether a relative path stays below where it begins."""
+    return bool(path) and "\\" not in path and not {"", ".", ".."} & set(path.split("/"))
 
 
 def hash_bytes(data: bytes) -> str:
@@ -176,12 +187,40 @@ class Lake(ABC):
         uri: Where it is, as the settings name it.
         fs: The file system that scans go through.
         root: The lake's own path within `fs`.
+        names: Where the lakes are that the settings name: no other one is ever opened from here.
     """
 
     def __init__(self, uri: str, fs: pafs.FileSystem, root: str) -> None:
         self.uri = uri
         self.fs = fs
         self.root = root.rstrip("/")
+        self.names: Mapping[str, str] = {}
+        self._open_other: Callable[[str], Lake] = open_lake
+        self._others: dict[str, Lake] = {}
+
+    @property
+    def name(self) -> str:
+        """What addresses call it: its name in the settings, else where it is, percent-encoded."""
+        named = next((name for name, uri in self.names.items() if uri == self.uri), None)
+        return named or quote(self.uri, safe="")
+
+    def named(self, name: str) -> "Lake":
+        """Return another lake by its name in the settings, or as `name` of that lake gives it.
+
+        Raises:
+            UnknownLake: If the settings name no such lake.
+        """
+        if name == self.name:
+            return self
+        known = {**self.names, **{quote(uri, safe=""): uri for uri in self.names.values()}}
+        if name not in known:
+            raise UnknownLake(
+                f"{name!r} is no lake that the settings name; they name {', '.join(self.names) or 'none'}. Put it into "
+                f'MLASSETS_LAKES, a JSON object of names and locations: {{{json.dumps(name)}: "s3://bucket/prefix"}}'
+            )
+        if name not in self._others:
+            self._others[name] = self._open_other(known[name])
+        return self._others[name]
 
     def full(self, path: str) -> str:
         """Return `path` as the file system knows it.
@@ -189,7 +228,7 @@ class Lake(ABC):
         Raises:
             LakeError: If `path` is absolute or climbs out of the lake.
         """
-        if not path or path.startswith("/") or "\\" in path or {"", ".", ".."} & set(path.split("/")):
+        if not is_inside(path):
             raise LakeError(
                 f"{path!r} is no path inside the lake {self.uri}; the manifest that names it is damaged"
             )
@@ -374,17 +413,31 @@ class Lake(ABC):
         return NotInLake(f"{path} is missing from the lake {self.uri}; restore it from a backup")
 
 
-def open_lake(uri: str, *, endpoint: str | None = None, patience: float = 30.0) -> Lake:
+def open_lake(
+    uri: str,
+    *,
+    endpoint: str | None = None,
+    patience: float = 30.0,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Lake:
     """Open the lake at an absolute local folder, or at a URI such as `s3://bucket/prefix`.
 
     Args:
         uri: Where it is.
         endpoint: Address of an S3 server other than Amazon's; by default as the AWS variables say.
         patience: Seconds for which a server that does not answer is asked again.
+        names: Where other lakes are that may be read from this one, by name.
 
     Raises:
         LakeError: If the URI is of no kind that is supported.
     """
+    lake = _opened(uri, endpoint, patience)
+    lake.names = names
+    lake._open_other = partial(open_lake, endpoint=endpoint, patience=patience, names=names)
+    return lake
+
+
+def _opened(uri: str, endpoint: str | None, patience: float) -> Lake:
     scheme, found, rest = uri.partition("://")
     if found and scheme == "s3":
         from resources.s3 import Bucket

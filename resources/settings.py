@@ -1,14 +1,19 @@
 """Where a home keeps its parts, as one object: nothing else in the project reads the environment."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from resources.errors import MlassetsError
 
 _PREFIX = "MLASSETS_"
+_LAKE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_LOCK = r"[1-9][0-9]{0,4}d( compliance)?"
+_OBJECT = 'object, such as {"team": "s3://bucket/prefix"}'
 
 
 class BadSettings(MlassetsError):
@@ -30,6 +35,10 @@ class Settings(BaseSettings):
         dagster_home: Folder of the Dagster instance.
         quarantine: Folder for landed files that could not be ingested.
         consumption: The DuckDB file that `publish` writes.
+        lakes: Names of other lakes and where they are, for addresses, copies and pointers; a JSON object in the
+            environment (`{"team": "s3://bucket/prefix"}`). No other lake is ever opened because a Thing names it.
+        lock_releases: For how long nobody may delete or replace a release in a lake on S3, in days (`365d`); with
+            `365d compliance` nobody with any right can. The bucket must have Object Lock.
         s3_endpoint: Address of an S3 server other than Amazon's (`http://minio:9000`); by default as the AWS variables
             say. Keys come from the standard AWS chain alone.
         patience: Seconds for which a server that does not answer (S3, PostgreSQL) is asked again before a step fails.
@@ -53,6 +62,8 @@ class Settings(BaseSettings):
     dagster_home: Path = Path()
     quarantine: Path = Path()
     consumption: Path = Path()
+    lakes: tuple[tuple[str, str], ...] = ()
+    lock_releases: str | None = None
     s3_endpoint: str | None = None
     patience: float = Field(default=30.0, gt=0)
     runs_per_look: int = Field(default=5, gt=0)
@@ -61,6 +72,26 @@ class Settings(BaseSettings):
     dagster_url: str | None = None
     alerts: tuple[str, ...] = Field(default=(), repr=False)
     seconds_between_looks: int = Field(default=15, ge=1)
+
+    @field_validator("lakes", mode="before")
+    @classmethod
+    def _named_lakes(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        for name, uri in value.items():
+            if not re.fullmatch(_LAKE_NAME, str(name)) or not isinstance(uri, str) or not uri:
+                raise ValueError(
+                    f"{name!r} cannot be the name of a lake at {uri!r}; a name is letters, digits, `.`, `_` and `-`, "
+                    "and its lake an absolute folder or s3://bucket/prefix"
+                )
+        return tuple((name, _place(uri, Path())) for name, uri in sorted(value.items()))
+
+    @field_validator("lock_releases")
+    @classmethod
+    def _lock(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(_LOCK, value):
+            raise ValueError(f"{value!r} is no time to lock releases for; write days, such as `365d`")
+        return value
 
     @model_validator(mode="after")
     def _derive(self) -> Self:
@@ -98,7 +129,8 @@ class Settings(BaseSettings):
             # Its own words name the field; what could not be read may hold a secret.
             field = next((one for one in cls.model_fields if f'"{one}"' in str(error)), "")
             name = _PREFIX + field.upper() if field else "a setting"
-            raise BadSettings(f'{name} cannot be used: it is no JSON list, such as ["…"]') from None
+            form = _OBJECT if field == "lakes" else 'list, such as ["…"]'
+            raise BadSettings(f"{name} cannot be used: it is no JSON {form}") from None
 
 
 def _absolute(path: Path) -> Path:

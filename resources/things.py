@@ -13,10 +13,10 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice
@@ -60,16 +60,22 @@ from resources.verdicts import Verdict
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
+    from resources.handles import Artifact, Dataset, Provenance
     from resources.keeping import Progress
     from resources.lineage import Lineage, Node
     from resources.snapshot import Snapshot
+    from resources.uploads import New, Reference
     from resources.verifying import Verified
 
+ADDRESS = "mlassets://"
+NAME = "name"
 MANIFEST = "thing.json"
 MANIFEST_SCHEMA = 1
 RETIRED = "retired.json"
 VERDICTS = "verdicts.json"
 _REPORT = "report.html"
+_EMBEDDING = "embedding.npy"
+_CHANGED = "is not what was committed: its bytes do not match their hash"
 _GRACE = timedelta(days=1)
 _COMMITS_AT_ONCE = 500
 _PAGE = 1 << 16
@@ -202,14 +208,48 @@ def _is_text(value: str) -> bool:
 
 @dataclass(frozen=True)
 class Component:
-    """One file of a Thing. Its path may lie in an earlier version's folder, if the bytes were the same."""
+    """One file of a Thing. Its path may lie in an earlier version's folder, if the bytes were the same.
 
-    kind: Literal["dataset", "artifact"]
+    Attributes:
+        kind: What it is to the Thing.
+        name: Its name among those of its kind.
+        path: Where it is in the lake.
+        size: Its bytes.
+        hash: BLAKE3 of them.
+        rows: Its rows, where it belongs to the dataset.
+        form: Which Python value was written into it (`pandas.DataFrame`), where it was one.
+        lake: The lake that holds the bytes, as MLASSETS_LAKES names it; None where this one does.
+    """
+
+    kind: Literal["dataset", "artifact", "embedding"]
     name: str
     path: str
     size: int
     hash: str
     rows: int | None = None
+    form: str | None = None
+    lake: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return what a manifest says of it."""
+        told = {name: getattr(self, name) for name in _COMPONENT_FIELDS}
+        return {name: value for name, value in told.items() if value is not None}
+
+
+_COMPONENT_FIELDS = tuple(one.name for one in fields(Component))
+_INDEXED = ("kind", "name", "path", "size", "hash", "rows", "lake")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A Python value on its way into a file: its bytes or rows, and what it was, so that it can come back as that."""
+
+    content: bytes | pa.Table | pa.RecordBatchReader
+    form: str
+
+
+Content = bytes | Path | Encoded | Component
+"""What a file of a draft may be: bytes, a path on this machine's disk, a value, or what is in the lake already."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +263,9 @@ class Draft:
         parameters: What was chosen; JSON values of any depth, numpy scalars too. Nulls are kept.
         metrics: What was measured; numbers, NaN and infinities too.
         labels: Short words to find the Thing by.
-        artifacts: Other files by name: as bytes, as paths on this machine's disk, or as components that are in the
-            lake already.
+        artifacts: Other files by name: as bytes, as paths on this machine's disk, as values, or as components that
+            are in the lake already.
+        embedding: A vector that stands for the Thing, as a file.
         based_on: Ids of the Things that this one was made from; those read under `Store.recording` are added.
         code_version: Version of the code that made it.
         spec_hash: Hash of the project spec that it was made under.
@@ -237,7 +278,8 @@ class Draft:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, Any] = field(default_factory=dict)
-    artifacts: Mapping[str, bytes | Path | Component] = field(default_factory=dict)
+    artifacts: Mapping[str, Content] = field(default_factory=dict)
+    embedding: Content | None = None
     based_on: Iterable[str] = ()
     code_version: str | None = None
     spec_hash: str | None = None
@@ -363,7 +405,16 @@ class Thing:
     def components(self) -> tuple[Component, ...]:
         """Its files."""
         return tuple(
-            Component(one["kind"], one["name"], one["path"], one["size"], one["hash"], one.get("rows"))
+            Component(
+                one["kind"],
+                one["name"],
+                one["path"],
+                one["size"],
+                one["hash"],
+                one.get("rows"),
+                one.get("form"),
+                one.get("lake"),
+            )
             for one in self.manifest["components"]
         )
 
@@ -373,9 +424,46 @@ class Thing:
         return {one.name: one for one in self.components if one.kind == "dataset"}
 
     @property
-    def artifacts(self) -> dict[str, Component]:
+    def dataset(self) -> "Dataset":
+        """Its rows, read when asked for.
+
+        Raises:
+            UnknownThing: If it has none.
+        """
+        from resources.handles import Dataset
+
+        return Dataset(self)
+
+    @property
+    def artifacts(self) -> "dict[str, Artifact]":
         """Its other files, by name."""
-        return {one.name: one for one in self.components if one.kind == "artifact"}
+        from resources.handles import Artifact
+
+        return {
+            one.name: Artifact(**vars(one), thing=self) for one in self.components if one.kind == "artifact"
+        }
+
+    @property
+    def embedding(self) -> "np.ndarray[Any, Any] | None":
+        """The vector that stands for it; None if it has none.
+
+        Raises:
+            DamagedThing: If the file is missing, or its bytes are not those that were committed.
+        """
+        from resources.values import decoded
+
+        found = next((one for one in self.components if one.kind == "embedding"), None)
+        return None if found is None else decoded(found.form, found.name, self.bytes_of(found), str(self))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files, those that it shares with other versions included."""
+        return sum(one.size for one in self.components)
+
+    @property
+    def address(self) -> str:
+        """What names it from anywhere: `mlassets://<lake>/<id>`."""
+        return f"{ADDRESS}{self._lake.name}/{self.id}"
 
     @property
     def based_on(self) -> tuple[str, ...]:
@@ -383,9 +471,11 @@ class Thing:
         return tuple(self.manifest["based_on"])
 
     @property
-    def provenance(self) -> Mapping[str, Any]:
-        """Who made it, when, where, with what code."""
-        return cast("Mapping[str, Any]", self.manifest["provenance"])
+    def provenance(self) -> "Provenance":
+        """Who made it, when, where, with what code; its `packages` are those that were installed there."""
+        from resources.handles import Provenance
+
+        return Provenance(self.manifest["provenance"], self._lake)
 
     @property
     def run_id(self) -> str | None:
@@ -421,12 +511,11 @@ class Thing:
 
     def packages(self) -> dict[str, str]:
         """Return the versions of all packages that were installed where it was made."""
-        return cast("dict[str, str]", self.environment()["packages"])
+        return self.provenance.packages
 
     def environment(self) -> dict[str, Any]:
         """Return the software environment where it was made: python, implementation, platform, packages."""
-        text = self._lake.read_bytes(environment_path(self.provenance["environment"]))
-        return cast("dict[str, Any]", json.loads(text))
+        return environment_at(self._lake, self.provenance["environment"])
 
     def spec(self) -> dict[str, Any] | None:
         """Return the whole project spec that it was made under; None if none was stored."""
@@ -461,11 +550,16 @@ class Thing:
                 f"{self} has no dataset, only {sorted(self.artifacts) or 'parameters and metrics'}"
             )
         files = list(self.files.values())
-        for component, size in zip(files, self._lake.sizes_of([one.path for one in files]), strict=True):
+        here = [one for one in files if one.lake is None]
+        for component, size in zip(here, self._lake.sizes_of([one.path for one in here]), strict=True):
             if size != component.size:
                 found = "missing" if size is None else f"{size} bytes long instead of {component.size}"
-                raise DamagedThing(f"{self._named(component)} is {found}; restore it from a backup")
-        return self._lake.dataset([one.path for one in self.files.values()], self.schema)
+                raise self._damaged(component, f"is {found}")
+        if len(here) == len(files):
+            return self._lake.dataset([one.path for one in files], self.schema)
+        from resources.handles import scan_of_pointers
+
+        return scan_of_pointers(self)
 
     def table(self, columns: Sequence[str] | None = None, filter: "ds.Expression | None" = None) -> pa.Table:
         """Return the dataset, or some of its columns and rows.
@@ -486,11 +580,11 @@ class Thing:
         except NotInLake as error:
             raise DamagedThing(str(error)) from error
         except (pa.ArrowException, OSError) as error:
-            damaged = [self._named(one) for one in self.files.values() if not self._is_whole(one)]
+            damaged = [one for one in self.files.values() if not self.is_whole(one)]
             if damaged:
-                raise DamagedThing(
-                    f"{'; '.join(damaged)} cannot be read: {error}. The bytes do not match their hash; "
-                    "restore the file from a backup or make the version anew"
+                also = "".join(f"; {one.path} too" for one in damaged[1:])
+                raise self._damaged(
+                    damaged[0], f"cannot be read: {error}. The bytes do not match their hash{also}"
                 ) from error
             if isinstance(error, OSError):
                 raise LakeError(
@@ -547,17 +641,75 @@ class Thing:
             DamagedThing: If the file is missing, or its bytes are not those that were committed.
             LakeError: If the lake does not answer.
         """
-        component = self._artifact(name)
+        return self.bytes_of(self._artifact(name))
+
+    def bytes_of(self, component: Component) -> bytes:
+        """Return the bytes of one of its files, after a check of their hash.
+
+        Raises:
+            DamagedThing: If the file is missing, or its bytes are not those that were committed.
+            LakeError: If the lake does not answer.
+        """
+        self.read()
         try:
-            data = self._lake.read_bytes(component.path)
+            data = self.lake_of(component).read_bytes(component.path)
         except NotInLake as error:
-            raise DamagedThing(f"artifact {name!r} of {self}: {error}") from error
+            raise self._damaged(component, "is missing") from error
         if hash_bytes(data) != component.hash:
-            raise DamagedThing(
-                f"{self._named(component)} is not what was committed: its bytes do not match their hash. "
-                "It is not used; restore the file from a backup or make the version anew"
-            )
+            raise self._damaged(component, _CHANGED)
         return data
+
+    def require_whole(self, component: Component) -> None:
+        """Read one of its files and compare it with its hash.
+
+        Raises:
+            DamagedThing: If the file is missing, or its bytes are not those that were committed.
+            LakeError: If the lake does not answer.
+        """
+        if not self.is_whole(component):
+            raise self._damaged(component, _CHANGED)
+
+    def fetch(self, component: Component, target: Path) -> Path:
+        """Copy one of its files to this machine's disk, whole or not at all, after a check of its hash.
+
+        Raises:
+            DamagedThing: If the file is missing, or its bytes are not those that were committed.
+            LakeError: If the lake does not answer, or the copy cannot be written.
+        """
+        self.read()
+        part = target.with_name(f".{uuid_utils.uuid7()}.part")
+        try:
+            try:
+                content = self.lake_of(component).fetch(component.path, part)
+            except NotInLake as error:
+                raise self._damaged(component, "is missing") from error
+            if content != component.hash:
+                raise self._damaged(component, _CHANGED)
+            part.replace(target)
+        except OSError as error:
+            raise LakeError(f"{target} cannot be written: {error.strerror or error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+        return target
+
+    def lake_of(self, component: Component) -> Lake:
+        """Return the lake that holds the bytes of one of its files.
+
+        Raises:
+            UnknownLake: If that is another one, and the settings do not name it.
+        """
+        return self._lake if component.lake is None else self._lake.named(component.lake)
+
+    def _damaged(self, component: Component, what: str) -> DamagedThing:
+        """Return the error that names a file that is not what was committed, and what there is instead."""
+        from resources.handles import last_good
+
+        good = last_good(self, component)
+        instead = f"; the newest version before it whose {component.name} is whole is {good}" if good else ""
+        return DamagedThing(
+            f"{self._named(component)} {what}. It is not used; restore the file from a backup or make the version anew"
+            f"{instead}"
+        )
 
     def _named(self, component: Component) -> str:
         """Return a component's path and whose it is: its first version's, and of those that share it since."""
@@ -565,9 +717,10 @@ class Thing:
             return f"{component.path} of {self}"
         return f"{component.path} of {self} and of the version in whose folder it lies"
 
-    def _is_whole(self, component: Component) -> bool:
+    def is_whole(self, component: Component) -> bool:
+        """Say whether the bytes of one of its files are there and match their hash."""
         try:
-            return self._lake.hash_of(component.path) == component.hash
+            return self.lake_of(component).hash_of(component.path) == component.hash
         except NotInLake:
             return False
 
@@ -577,7 +730,8 @@ class Thing:
         Raises:
             UnknownThing: If there is no such artifact.
         """
-        return self._lake.location(self._artifact(name).path)
+        component = self._artifact(name)
+        return self.lake_of(component).location(component.path)
 
     def _artifact(self, name: str) -> Component:
         self.read()
@@ -613,9 +767,12 @@ class Store:
 
     Attributes:
         snapshot: The last one that was taken of it, which the next one builds on; see `resources.snapshot`.
+        on_logged: Called with the Things that were logged outside of the pipeline; it is how
+            `mlassets.open_store` tells Dagster.
     """
 
     snapshot: "Snapshot | None" = None
+    on_logged: Callable[[Sequence[Thing]], None] | None = None
 
     def __init__(self, lake: Lake, catalog: Catalog) -> None:
         """Join a lake and its catalog; `Store.open` does it from settings."""
@@ -626,13 +783,169 @@ class Store:
     @classmethod
     def open(cls, settings: Settings) -> "Store":
         """Open the store that the settings name; lake and catalog are made where they do not exist."""
-        lake = open_lake(settings.lake, endpoint=settings.s3_endpoint, patience=settings.patience)
+        lake = open_lake(
+            settings.lake,
+            endpoint=settings.s3_endpoint,
+            patience=settings.patience,
+            names=dict(settings.lakes),
+        )
         return cls(lake, Catalog(settings.catalog, settings.patience))
+
+    def log(
+        self,
+        dataset: Any = None,
+        *,
+        name: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        labels: Mapping[str, Any] | None = None,
+        artifacts: Mapping[str, Any] | None = None,
+        embedding: Any = None,
+        based_on: "Iterable[Reference] | Reference" = (),
+        trusted_types: Collection[str] = (),
+    ) -> Thing:
+        """Store anything as a Thing of its own, outside of the pipeline.
+
+        Args:
+            dataset: A table (pandas, pyarrow, polars; whole, lazy or as a stream), or the Path of a Parquet file.
+            name: What to call it. Logging under the same name makes the next version, and what has not changed since
+                is shared, not stored again.
+            parameters: What was chosen: what JSON can hold, and times with a zone.
+            metrics: What was measured: numbers.
+            labels: Words to find it by; values as for parameters.
+            artifacts: Other things by name: tables, arrays, scikit-learn estimators, matplotlib and plotly figures,
+                text, bytes, what JSON can hold, files as Paths. `thing.artifacts[name].load()` gives them back.
+            embedding: A vector of numbers that stands for it.
+            based_on: What it was made from; within `Store.recording` all that was read is added.
+            trusted_types: Full names of types that an estimator may hold beside those that skops trusts.
+
+        Raises:
+            BadDraft: If something cannot be stored; nothing has been written then.
+            UnstorableValue: If a value would not come back as it is; nothing has been written then.
+            LakeError: If the lake cannot be written to.
+        """
+        from resources import uploads
+
+        given = {
+            "parameters": parameters,
+            "metrics": metrics,
+            "labels": labels,
+            "artifacts": artifacts,
+            "embedding": embedding,
+            "based_on": based_on,
+            "trusted_types": trusted_types,
+        }
+        return uploads.log(self, dataset, name, given)
+
+    def log_many(self, items: Iterable[Mapping[str, Any]]) -> list[Thing]:
+        """Log many Things at once, each given as a mapping of what `log` takes; each is there whole or not at all.
+
+        Raises:
+            BadDraft: If something cannot be stored; what was before it may have been.
+        """
+        from resources import uploads
+
+        return uploads.log_many(self, items)
+
+    def upload(
+        self,
+        files: Sequence[Path | str] | Mapping[str, Path | str] | Path | str,
+        *,
+        name: str | None = None,
+        as_dataset: bool = False,
+        parameters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        labels: Mapping[str, Any] | None = None,
+        based_on: "Iterable[Reference] | Reference" = (),
+    ) -> Thing:
+        """Store files as one Thing.
+
+        Args:
+            files: Their paths, folders with all that is below them, or a mapping from names to paths.
+            name: What to call it; see `log`.
+            as_dataset: Whether the .parquet files among them are together the dataset; else all are artifacts.
+            parameters: What was chosen.
+            metrics: What was measured.
+            labels: Words to find it by.
+            based_on: What it was made from.
+
+        Raises:
+            BadDraft: If a file is not there, or two have one name; nothing has been written then.
+            LakeError: If the lake cannot be written to.
+        """
+        from resources import uploads
+
+        given = {"parameters": parameters, "metrics": metrics, "labels": labels, "based_on": based_on}
+        return uploads.upload(self, files, name, as_dataset, given)
+
+    def new(
+        self,
+        files: Sequence[str],
+        *,
+        name: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        labels: Mapping[str, Any] | None = None,
+        based_on: "Iterable[Reference] | Reference" = (),
+    ) -> "AbstractContextManager[New]":
+        """Make a Thing of files that are written in a `with` block.
+
+        The block is given paths to write to (`new["model.pt"]`, or in order by `new.paths`) and may say more in
+        `new.labels`, `new.parameters` and `new.metrics`. What it reads from the store is what the Thing is based on. If
+        it ends well the Thing is `new.thing`; if it raises, nothing is stored.
+
+        Args:
+            files: Names of the files.
+            name: What to call it; see `log`.
+            parameters: What was chosen.
+            metrics: What was measured.
+            labels: Words to find it by.
+            based_on: What it was made from.
+
+        Raises:
+            BadDraft: If a file was not written.
+        """
+        from resources import uploads
+
+        given = {"parameters": parameters, "metrics": metrics, "labels": labels, "based_on": based_on}
+        return uploads.new(self, files, name, given)
+
+    def update(
+        self,
+        reference: "Reference",
+        *,
+        labels: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        without: Collection[str] = (),
+    ) -> Thing:
+        """Make the next version of an upload, with other labels, parameters or metrics and the same files.
+
+        Args:
+            reference: The Thing, or what names it.
+            labels: Those that are new or other; the rest stays.
+            parameters: As for labels.
+            metrics: As for labels.
+            without: What is left out: `labels.ticket`.
+
+        Raises:
+            BadDraft: If it is no upload.
+            UnknownThing: If there is no such Thing.
+        """
+        from resources import uploads
+
+        changed = {"labels": labels, "parameters": parameters, "metrics": metrics}
+        return uploads.update(self, reference, changed, without)
+
+    def announce(self, things: Sequence[Thing]) -> None:
+        """Tell whoever asked to be told (`on_logged`) of Things that were logged."""
+        if self.on_logged is not None and things:
+            self.on_logged(things)
 
     def commit(
         self,
         step: str,
-        partition: Partition,
+        partition: Partition | None,
         draft: Draft,
         *,
         run_id: str | None = None,
@@ -641,7 +954,8 @@ class Store:
         """Store a draft as the newest version of `step` and `partition`; it is there whole or not at all.
 
         A file whose bytes equal those of the same file in the previous version is not stored again: the
-        manifest points at the existing one.
+        manifest points at the existing one. Where `partition` is None, it becomes one of its own, by the name of
+        its id's last group.
 
         Raises:
             BadDraft: If something in the draft cannot be stored; nothing has been written then.
@@ -653,7 +967,7 @@ class Store:
 
     def commit_all(
         self,
-        items: Iterable[tuple[str, Partition, Draft]],
+        items: Iterable[tuple[str, Partition | None, Draft]],
         *,
         run_id: str | None = None,
         started_at: datetime | None = None,
@@ -680,7 +994,10 @@ class Store:
         return made
 
     def _commit(
-        self, items: Sequence[tuple[str, Partition, Draft]], run_id: str | None, started_at: datetime | None
+        self,
+        items: Sequence[tuple[str, Partition | None, Draft]],
+        run_id: str | None,
+        started_at: datetime | None,
     ) -> list[Thing]:
         checked = [_checked(draft) for _, _, draft in items]
         before: dict[tuple[str, Partition], tuple[str | None, Thing | None]] = {}
@@ -688,14 +1005,19 @@ class Store:
         manifests: list[dict[str, Any]] = []
         naming = False
         try:
-            for (step, partition, draft), plain in zip(items, checked, strict=True):
-                key = (step, partition)
-                if key not in before:
-                    before[key] = self._before(step, partition)
-                last, previous = before[key]
-                thing_id = new_id(after=last)
-                # A version of this batch is not there yet: no other may point to its files.
-                before[key] = thing_id, previous
+            for (step, named, draft), plain in zip(items, checked, strict=True):
+                if named is None:
+                    thing_id, previous = new_id(), None
+                    partition = Partition({NAME: thing_id.rpartition("-")[2]})
+                else:
+                    partition = named
+                    key = (step, partition)
+                    if key not in before:
+                        before[key] = self._before(step, partition)
+                    last, previous = before[key]
+                    thing_id = new_id(after=last)
+                    # A version of this batch is not there yet: no other may point to its files.
+                    before[key] = thing_id, previous
                 folder = _folder(step, partition, thing_id)
                 folders.append(folder)
                 components, schema = self._write_components(folder, draft, previous)
@@ -713,10 +1035,7 @@ class Store:
                         "spec": self._write_spec(draft.spec),
                         "data_version": _data_version(components),
                         **plain,
-                        "components": [
-                            {name: value for name, value in vars(one).items() if value is not None}
-                            for one in components
-                        ],
+                        "components": [one.record() for one in components],
                         "dataset_schema": _schema_record(schema),
                         "provenance": provenance.capture(started_at, now),
                     }
@@ -789,16 +1108,19 @@ class Store:
         for name, content in draft.artifacts.items():
             path = f"{folder}/artifacts/{encode_name(_name(name, 'artifacts'))}"
             components.append(self._write_file("artifact", name, path, content, before))
+        if draft.embedding is not None:
+            path = f"{folder}/{_EMBEDDING}"
+            components.append(self._write_file("embedding", _EMBEDDING, path, draft.embedding, before))
         _refuse_doubles(components)
         reached("components written")
         return components, schema
 
     def _write_file(
         self,
-        kind: Literal["dataset", "artifact"],
+        kind: Literal["dataset", "artifact", "embedding"],
         name: str,
         path: str,
-        content: bytes | Path | Component,
+        content: Content,
         before: Mapping[tuple[str, str], Component],
         rows: int | None = None,
     ) -> Component:
@@ -806,6 +1128,15 @@ class Store:
         if isinstance(content, Component):
             return content
         old = before.get((kind, name))
+        if isinstance(content, Encoded):
+            if isinstance(content.content, bytes):
+                plain = self._write_file(kind, name, path, content.content, before)
+                return replace(plain, form=content.form)
+            unless = old.hash if old and self._is_there(old) else None
+            table = self.lake.write_table(path, content.content, unless=unless)
+            if table is None:
+                return replace(cast("Component", old), form=content.form)
+            return Component(kind, name, path, table.size, table.hash, form=content.form)
         if isinstance(content, Path):
             if (
                 old
@@ -1172,7 +1503,7 @@ class Store:
         problems = []
         for component in thing.components:
             try:
-                if self.lake.hash_of(component.path) != component.hash:
+                if thing.lake_of(component).hash_of(component.path) != component.hash:
                     problems.append(f"{component.path} of {thing} does not match its hash")
             except LakeUnreachable:
                 raise
@@ -1262,6 +1593,11 @@ def shared_paths(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     diffs = dict.fromkeys((about.get(of) or {}).get("diff") for of in ("git", "code"))
     found = [environment_path(about["environment"]), *(diff_path(name) for name in diffs if name)]
     return (*found, spec_path(manifest["spec"])) if manifest.get("spec") else tuple(found)
+
+
+def environment_at(lake: Lake, name: str) -> dict[str, Any]:
+    """Return a software environment: python, implementation, platform, packages."""
+    return cast("dict[str, Any]", json.loads(lake.read_bytes(environment_path(name))))
 
 
 def _id(one: str) -> str:
@@ -1396,7 +1732,11 @@ def rows_of(thing: Thing, text: str) -> ThingRows:
             *attribute_rows(thing.id, "provenance", own),
         ],
         components=[
-            {"thing_id": thing.id, "lake": None, **vars(one), "name": index_name(one.name)}
+            {
+                "thing_id": thing.id,
+                **{name: getattr(one, name) for name in _INDEXED},
+                "name": index_name(one.name),
+            }
             for one in thing.components
         ],
         origin=shared,

@@ -23,7 +23,7 @@ import pyarrow as pa
 from resources.errors import MlassetsError
 from resources.estimators import TREES, UntrustedModel, dump_estimator, load_estimator
 from resources.lake import is_text, not_given_back
-from resources.things import DamagedThing, Draft, Thing, pack, unpack
+from resources.things import DamagedThing, Draft, Encoded, Thing, pack, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,15 +67,11 @@ def draft_of(value: object, where: str, trusted: Collection[str] = ()) -> Draft:
     if isinstance(value, Draft):
         return value
     kind = _kind_of(type(value))
-    if to_arrow := _TO_ARROW.get(kind):
+    if kind in _TO_ARROW:
         try:
-            data = to_arrow(value)
-            _check_schema(data.schema)
-            if isinstance(data, pa.Table):
-                _check_rows(data)
+            return Draft(dataset=_rows(value, kind))
         except _Refused as refused:
             raise UnstorableValue(f"{where} returned a {kind} that cannot be stored: {refused}") from refused
-        return Draft(dataset=data)
     try:
         if kind == "numpy.ndarray":
             return Draft(artifacts={_ARRAY: _npy(value)})
@@ -88,6 +84,81 @@ def draft_of(value: object, where: str, trusted: Collection[str] = ()) -> Draft:
         raise UnstorableValue(
             f"{where} returned a {type(value).__name__} that cannot be stored: {refused}"
         ) from refused
+
+
+def rows_in(value: object, what: str) -> pa.Table | pa.RecordBatchReader:
+    """Return a table of any kind as Arrow; streams are not consumed.
+
+    Raises:
+        UnstorableValue: If it is no table, or would not come back as it is; the message begins with `what`.
+    """
+    kind = _kind_of(type(value))
+    if kind not in _TO_ARROW:
+        raise UnstorableValue(
+            f"{what} is a {_name_of(type(value))}, which is no table; give {', '.join(_TO_ARROW)}, or the path of a "
+            "Parquet file, and anything else as an artifact"
+        )
+    try:
+        return _rows(value, kind)
+    except _Refused as refused:
+        raise UnstorableValue(f"{what} cannot be stored: {refused}") from refused
+
+
+def encoded(value: object, what: str, trusted: Collection[str] = ()) -> bytes | Encoded:
+    """Return a value as a file of its own may hold it; bytes are what they are.
+
+    Args:
+        value: A table, array, estimator, figure, text, bytes, or what JSON can hold.
+        what: Names it, for errors.
+        trusted: Types that an estimator may hold beside those that skops trusts.
+
+    Raises:
+        UnstorableValue: If it would not come back as it is.
+    """
+    kind = _kind_of(type(value))
+    try:
+        if type(value) is bytes:
+            return value
+        if kind in _TO_ARROW:
+            return Encoded(_rows(value, kind), kind)
+        if type(value) is str:
+            return Encoded(value.encode(), "text")
+        if kind in _TO_BYTES:
+            return Encoded(_TO_BYTES[kind](value), kind)
+        if kind == "sklearn.BaseEstimator":
+            return Encoded(_skops(value, trusted, _TRUST_FILE), kind)
+        return Encoded(_json(value), "json")
+    except UnicodeEncodeError as error:
+        raise UnstorableValue(f"{what} is no text that UTF-8 can hold: {error}") from error
+    except _Refused as refused:
+        raise UnstorableValue(f"{what} cannot be stored: {refused}") from refused
+
+
+def decoded(form: str | None, name: str, data: bytes, where: str, trusted: Collection[str] = ()) -> Any:
+    """Return the value that a file holds.
+
+    Args:
+        form: What was written into it, as `encoded` calls it; None goes by the file's suffix.
+        name: The file's name.
+        data: Its bytes, which match the hash that was committed.
+        where: Names whose file it is, for errors.
+        trusted: Types that an estimator may hold beside those that skops trusts.
+
+    Raises:
+        WrongForm: If the bytes are not what they are said to be.
+        UntrustedModel: If an estimator holds a type that is not on the allow-list.
+    """
+    form = form or _FORM_OF_SUFFIX.get(name.rpartition(".")[2].lower(), "")
+    try:
+        if form == "sklearn.BaseEstimator":
+            return load_estimator(data, (*TREES, *trusted), remedy=_TRUST_FILE)
+        if form in _TO_ARROW:
+            return _table_as(form, data)
+        return _FROM_BYTES[form](data) if form in _FROM_BYTES else data
+    except (ValueError, pa.ArrowException, UnicodeError) as error:
+        raise WrongForm(
+            f"{name} of {where} cannot be read as {form}: {error}; use `read()` for its bytes"
+        ) from error
 
 
 def value_of(
@@ -183,6 +254,8 @@ _KINDS: Final = {
     *(("polars", name) for name in ("DataFrame", "LazyFrame")),
     ("numpy", "ndarray"),
     ("sklearn", "BaseEstimator"),
+    ("matplotlib", "Figure"),
+    ("plotly", "BaseFigure"),
 }
 
 
@@ -222,10 +295,13 @@ def _few(names: Collection[object]) -> str:
 _TRUST: Final = "If you trust them, name them in `trusted_types` of the ThingIOManager."
 
 
-def _skops(estimator: object, trusted: Collection[str]) -> bytes:
+_TRUST_FILE: Final = "If you trust them, name them in `trusted_types`."
+
+
+def _skops(estimator: object, trusted: Collection[str], remedy: str = _TRUST) -> bytes:
     allowed = (*TREES, *trusted)
     try:
-        data = dump_estimator(estimator, allowed, remedy=_TRUST)
+        data = dump_estimator(estimator, allowed, remedy=remedy)
         # What skops cannot read back is found now, not by whoever needs the model.
         load_estimator(data, allowed)
     except UntrustedModel as error:
@@ -274,7 +350,73 @@ def _refuse_non_json(value: object, place: str) -> None:
             _refuse_non_json(one, f"{place}[{name!r}]")
 
 
+def _png(figure: Any) -> bytes:
+    sink = io.BytesIO()
+    # The version of matplotlib within would make other bytes of an equal picture.
+    figure.savefig(sink, format="png", metadata={"Software": None})
+    return sink.getvalue()
+
+
+def _plotly(figure: Any) -> bytes:
+    return cast("bytes", figure.to_json().encode())
+
+
+def _figure(data: bytes) -> Any:
+    import plotly.io
+
+    return plotly.io.from_json(data.decode())
+
+
+def _array(data: bytes) -> Any:
+    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+
+
+_TO_BYTES: Final[dict[str, Callable[[Any], bytes]]] = {
+    "numpy.ndarray": _npy,
+    "matplotlib.Figure": _png,
+    "plotly.BaseFigure": _plotly,
+}
+_FROM_BYTES: Final[dict[str, Callable[[bytes], Any]]] = {
+    "numpy.ndarray": _array,
+    "plotly.BaseFigure": _figure,
+    "json": lambda data: unpack(json.loads(data)),
+    "text": bytes.decode,
+}
+_FORM_OF_SUFFIX: Final = {
+    "skops": "sklearn.BaseEstimator",
+    "npy": "numpy.ndarray",
+    "parquet": "pyarrow.Table",
+    "json": "json",
+    "txt": "text",
+    "md": "text",
+}
+
+
 # Tables to Arrow
+
+
+def _rows(value: object, kind: str) -> pa.Table | pa.RecordBatchReader:
+    data = _TO_ARROW[kind](value)
+    _check_schema(data.schema)
+    if isinstance(data, pa.Table):
+        _check_rows(data)
+    return data
+
+
+def _table_as(kind: str, data: bytes) -> Any:
+    """Return the table in the bytes of a Parquet file as what it was; what was lazy comes back as a whole."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(pa.BufferReader(data))
+    notes = _notes(table.schema)
+    if kind.startswith("pandas"):
+        frame = _unpack_frame(table, notes) if notes else _foreign_frame(table)
+        return frame.iloc[:, 0].rename((notes or {}).get("series")) if kind == "pandas.Series" else frame
+    if kind.startswith("polars"):
+        import polars as pl
+
+        return pl.from_arrow(table)
+    return table
 
 
 def _check_schema(schema: pa.Schema) -> None:
