@@ -1,4 +1,4 @@
-"""`mlassets ui`: Dagster on a home, and its reports served beside it, read-only, until one of them ends."""
+"""`mlassets ui`: Dagster on a home, and its Things and reports served beside it, read-only, until one of them ends."""
 
 import os
 import re
@@ -50,6 +50,7 @@ _INDEX = """\
 <style>{{ style }}</style>
 </head>
 <body>
+<p><a href="/things">Things</a></p>
 <h1>Reports</h1>
 {% if rows %}<p>The newest reports, one for each judged version.</p>
 <div class="wide"><table>
@@ -88,21 +89,53 @@ def serve(settings: Settings, host: str, port: int, tell: Callable[[str], None] 
     """
     lay_out(settings)
     _require_free(host, port, port + 1)
-    url = f"http://{_in_url(host)}:{port + 1}/reports"
+    beside = f"http://{_in_url(host)}:{port + 1}"
+    dagster = settings.dagster_url or f"http://{_in_url(host)}:{port}"
     environment = {
         **os.environ,
         "MLASSETS_HOME": str(settings.home),
-        "MLASSETS_REPORTS_URL": url,
-        "MLASSETS_DAGSTER_URL": settings.dagster_url or f"http://{_in_url(host)}:{port}",
+        "MLASSETS_REPORTS_URL": f"{beside}/reports",
+        "MLASSETS_THINGS_URL": f"{beside}/things",
+        "MLASSETS_DAGSTER_URL": dagster,
         "DAGSTER_HOME": str(settings.dagster_home),
     }
     # `dagster dev` notes on each start that another command is meant to follow it; that one needs another package.
     quiet = ["-W", "ignore:Function `dev_command` is superseded"]
     command = [sys.executable, *quiet, "-m", "dagster", "dev", "-h", host, "-p", str(port)]
     command += ["-w", str(settings.dagster_home / "workspace.yaml")]
-    with report_server(Store.open(settings), host, port + 1):
-        tell(f"Dagster on http://{_in_url(host)}:{port}, reports on {url}; Ctrl-C ends both.")
+    with report_server(Store.open(settings), host, port + 1, dagster):
+        tell(
+            f"Dagster on http://{_in_url(host)}:{port}, Things on {beside}/things, reports on {beside}/reports; "
+            "Ctrl-C ends all of them."
+        )
         return run_until_signal(command, environment)
+
+
+def serve_things(
+    settings: Settings,
+    host: str,
+    port: int,
+    query: str = "",
+    tell: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serve the pages of a home's Things and their reports, without Dagster, until a signal.
+
+    Args:
+        settings: The home's settings.
+        host: Address to listen on.
+        port: Port to listen on.
+        query: What the first page searches for.
+        tell: Called with the address of the first page, once it answers.
+
+    Raises:
+        PortTaken: If another process listens on the port.
+    """
+    from mlassets.pages.things import Asked
+
+    _require_free(host, port)
+    with _until_asked() as asked, report_server(Store.open(settings), host, port, settings.dagster_url):
+        tell(f"http://{_in_url(host)}:{port}{Asked(query=query).link()}")
+        asked.wait()
 
 
 def run_until_signal(command: Sequence[str], environment: dict[str, str]) -> int:
@@ -110,26 +143,35 @@ def run_until_signal(command: Sequence[str], environment: dict[str, str]) -> int
 
     Dagster's children do not hear Ctrl-C by themselves, and `dagster dev` leaves them behind on SIGTERM.
     """
+    # Set before the start: a child never inherits a handler, but it would inherit a signal that is ignored.
+    with _until_asked() as asked:
+        process = subprocess.Popen(command, env=environment, process_group=0)  # noqa: S603 - our own interpreter
+        try:
+            while process.poll() is None and not asked.wait(0.2):
+                pass
+            if asked.is_set():
+                with suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_GRACE_SECONDS)
+                return 0
+            return process.returncode or 0
+        finally:
+            _end_group(process)
+
+
+@contextmanager
+def _until_asked() -> Iterator[threading.Event]:
+    """Yield an event that SIGINT and SIGTERM set, in place of what they do otherwise."""
     asked = threading.Event()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         asked.set()
 
-    # Set before the start: a child never inherits a handler, but it would inherit a signal that is ignored.
     before = {number: signal.signal(number, ask) for number in _ENDING}
-    process = subprocess.Popen(command, env=environment, process_group=0)  # noqa: S603 - our own interpreter
     try:
-        while process.poll() is None and not asked.wait(0.2):
-            pass
-        if asked.is_set():
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_GRACE_SECONDS)
-            return 0
-        return process.returncode or 0
+        yield asked
     finally:
-        _end_group(process)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -148,11 +190,11 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def reports_app(store: Store, host: str = "127.0.0.1") -> "Starlette":
-    """Return the web application that serves reports, and nothing else.
+def reports_app(store: Store, host: str = "127.0.0.1", dagster: str | None = None) -> "Starlette":
+    """Return the web application that serves Things and reports, and nothing else.
 
     `/reports` lists the newest, `/reports/<id>` is the newest report on a Thing, and `/reports/<id>/<name>` one of
-    its artifacts that are pages, as a review's `evidence.html`.
+    its artifacts that are pages, as a review's `evidence.html`. For `/things` see `mlassets.pages.serving`.
     """
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
@@ -161,13 +203,16 @@ def reports_app(store: Store, host: str = "127.0.0.1") -> "Starlette":
     from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
     from starlette.routing import Route
 
+    from mlassets.pages.serving import routes
+    from mlassets.pages.thing import Places
+
     def found(page: str | bytes | None) -> Response:
         if page is None:
             return PlainTextResponse("There is no such report.", status_code=404, headers=_HEADERS)
         return HTMLResponse(page, headers=_HEADERS)
 
     def start(request: Request) -> Response:
-        return RedirectResponse("/reports", headers=_HEADERS)
+        return RedirectResponse("/things", headers=_HEADERS)
 
     def index(request: Request) -> Response:
         return found(index_page(store))
@@ -189,6 +234,7 @@ def reports_app(store: Store, host: str = "127.0.0.1") -> "Starlette":
             Route("/reports", index),
             Route("/reports/{thing_id}", report),
             Route("/reports/{thing_id}/{name}", artifact),
+            *routes(store, Places(dagster)),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
     )
@@ -230,15 +276,17 @@ def _thing(store: Store, thing_id: str) -> Thing | None:
 
 
 @contextmanager
-def report_server(store: Store, host: str, port: int) -> Iterator[None]:
-    """Serve reports from a thread of this process."""
+def report_server(store: Store, host: str, port: int, dagster: str | None = None) -> Iterator[None]:
+    """Serve Things and reports from a thread of this process."""
     import uvicorn
 
-    app = reports_app(store, host)
+    app = reports_app(store, host, dagster)
     server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off"))
     # Signals are for the main thread to handle.
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
+    while thread.is_alive() and not server.started:
+        time.sleep(0.01)
     try:
         yield
     finally:

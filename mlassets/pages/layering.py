@@ -10,6 +10,7 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean
 from typing import Generic, TypeVar
 
@@ -59,7 +60,7 @@ def lay_out(nodes: Sequence[Node], edges: Iterable[tuple[Node, Node]]) -> Layout
             chain.append(len(layer) - 1)
         chain.append(numbers[downstream])
         chains[upstream, downstream] = chain
-        links += zip(chain, chain[1:], strict=False)
+        links += pairwise(chain)
     before: dict[int, list[int]] = defaultdict(list)
     after: dict[int, list[int]] = defaultdict(list)
     for left, right in links:
@@ -69,7 +70,9 @@ def lay_out(nodes: Sequence[Node], edges: Iterable[tuple[Node, Node]]) -> Layout
     for number, column in enumerate(layer):
         columns[column].append(number)
     columns = _ordered(columns, before, after)
-    heights = _heights(columns, before, after, [1.0 if one < len(nodes) else _BEND for one in range(len(layer))])
+    heights = _heights(
+        columns, before, after, [1.0 if one < len(nodes) else _BEND for one in range(len(layer))]
+    )
     return Layout(
         {node: (layer[number], heights[number]) for node, number in numbers.items()},
         {edge: [(layer[one], heights[one]) for one in chain[1:-1]] for edge, chain in chains.items()},
@@ -125,7 +128,8 @@ def _ordered(
                 one: fmean(position[other] for other in beside[one]) if beside.get(one) else float(own[one])
                 for one in now[index]
             }
-            now[index].sort(key=lambda one, middle=middle, own=own: (middle[one], own[one]))
+            # Of equal ones each keeps its place: sorting is stable.
+            now[index].sort(key=middle.__getitem__)
         count = _crossings(now, after)
         if count < fewest:
             best, fewest = [list(column) for column in now], count
@@ -134,7 +138,7 @@ def _ordered(
 
 def _crossings(columns: Sequence[Sequence[int]], after: Mapping[int, Sequence[int]]) -> int:
     count = 0
-    for left, right in zip(columns, columns[1:], strict=False):
+    for left, right in pairwise(columns):
         position = {one: at for at, one in enumerate(right)}
         passed: list[int] = []
         for one in left:
@@ -163,7 +167,8 @@ def _heights(
         beside = before if forth else after
         for column in columns if forth else columns[::-1]:
             wanted = [
-                fmean(found[other] for other in beside[one]) if beside.get(one) else found[one] for one in column
+                fmean(found[other] for other in beside[one]) if beside.get(one) else found[one]
+                for one in column
             ]
             found.update(zip(column, _apart(wanted, [sizes[one] for one in column]), strict=True))
     lowest = min(found.values(), default=0.0)

@@ -6,10 +6,13 @@ from typing import Any
 from mlassets.pages.drawing import Box, draw, draw_groups
 from mlassets.pages.rendering import render, time
 from resources.lineage import Lineage, Node
+from resources.things import Store
 
 DRAWN = 600
 LISTED = 5_000
+NEARBY = 300
 AT_A_GLANCE = 40
+_DEPTHS = (1, 2, 3, 5, 8, 13)
 
 Links = Callable[[str], str]
 Counts = Mapping[str, Mapping[str, int]]
@@ -29,6 +32,24 @@ def lineage_page(lineage: Lineage, links: Links | None = None) -> str:
         graph=graph(lineage, links),
         thing=None,
     )
+
+
+def around(store: Store, thing_id: str) -> tuple[Lineage, bool]:
+    """Return what is near a Thing: as far as can be shown at a glance, and whether that is all.
+
+    A source may have led to all that there is; so one step more is looked at only while there are few.
+    """
+    found = store.lineage(thing_id, depth=_DEPTHS[0])
+    for depth in _DEPTHS[1:]:
+        if len(found.nodes) > NEARBY:
+            return found, False
+        further = store.lineage(thing_id, depth=depth)
+        if len(further.nodes) == len(found.nodes):
+            return found, True
+        if len(further.nodes) > NEARBY:
+            return found, False
+        found = further
+    return found, False
 
 
 def graph(lineage: Lineage, links: Links | None = None, verdicts: Counts | None = None) -> dict[str, Any]:

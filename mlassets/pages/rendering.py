@@ -1,4 +1,4 @@
-"""How every page of the catalog is put together: one template, one style, one script, and a policy that allows no other."""
+"""How the pages of the catalog are put together: one style, one script, and a policy that allows no other."""
 
 import base64
 import hashlib
@@ -40,7 +40,7 @@ def policy(served: bool) -> str:
         "default-src": "'none'",
         "script-src": _hash(script()),
         "style-src": _hash(style()),
-        "img-src": own,
+        "img-src": "'self' data:" if served else "data:",
         "frame-src": own,
         "form-action": own,
         "base-uri": "'none'",

@@ -82,6 +82,13 @@ def render_report(
     return html.encode()
 
 
+def describe_verdicts(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+    """Return verdicts as a page lists them, those that block first: each with its words and figures as text."""
+    page = _Page(0)
+    ordered = sorted(verdicts, key=lambda v: (_RANK[v.status], v.severity != "ERROR"))
+    return [page.entry(verdict, ()) for verdict in ordered]
+
+
 def style() -> str:
     """Return the style of our pages, as CSS."""
     return _template("report.css")
