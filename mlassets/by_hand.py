@@ -170,7 +170,7 @@ def _tell(home: Home, release: Thing) -> None:
                 asset_key=dg.AssetKey(PUBLISH),
                 partition=release.partition.key,
                 description=f"{release.parameters['action']} by {release.parameters['by']}",
-                metadata=metadata_of(release, store, home.settings.reports_url),
+                metadata=metadata_of(release, store, home.settings.reports_url, home.settings.things_url),
                 tags={DATA_VERSION: release.data_version},
             )
         )

@@ -214,7 +214,8 @@ class ThingIOManager(dg.ConfigurableIOManager):
                     raise
                 raise PartlyCommitted(_partly(step, key, list(versions), keys, error)) from error
             versions[key] = thing.data_version
-            metadata = metadata_of(thing, self.store, settings_of(self.home).reports_url)
+            settings = settings_of(self.home)
+            metadata = metadata_of(thing, self.store, settings.reports_url, settings.things_url)
             if len(keys) == 1:
                 context.add_output_metadata(metadata)
             else:
@@ -335,7 +336,9 @@ def to_partition(key: str, definition: dg.PartitionsDefinition | None) -> Partit
     return Partition.parse(key, (getattr(definition, "name", None) or "partition",))
 
 
-def metadata_of(thing: Thing, store: Store, reports_url: str | None = None) -> dict[str, dg.MetadataValue]:
+def metadata_of(
+    thing: Thing, store: Store, reports_url: str | None = None, things_url: str | None = None
+) -> dict[str, dg.MetadataValue]:
     """Return what a person wants to see of a Thing in Dagster's UI, and no more than a page of it.
 
     Numbers (rows and the metrics of the Thing as a whole) plot over time there; intervals and what was measured
@@ -346,8 +349,11 @@ def metadata_of(thing: Thing, store: Store, reports_url: str | None = None) -> d
         thing: The Thing.
         store: The store that holds what it is based on.
         reports_url: Address under which reports are served, if they are.
+        things_url: Address under which Things are shown, if they are.
     """
     metadata: dict[str, dg.MetadataValue] = {"thing": dg.MetadataValue.text(thing.id)}
+    if things_url:
+        metadata["thing page"] = dg.MetadataValue.url(f"{things_url}/{thing.id}")
     if reports_url:
         metadata["report page"] = dg.MetadataValue.url(f"{reports_url}/{thing.id}")
     for name in thing.artifacts:

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
         patience: Seconds for which a server that does not answer (S3, PostgreSQL) is asked again before a step fails.
         runs_per_look: Runs that a sensor may ask for at one look; none while so many wait in Dagster's queue.
         reports_url: Address under which reports are served, if they are; else they are linked as files.
+        things_url: Address under which Things are shown, if they are, as `mlassets things` does.
         owners: Who answers for all of a deployment's assets, as Dagster writes it; a JSON list in the environment
             (`["team:network-ops"]`).
         dagster_url: Address of Dagster's UI, for links in alerts.
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     patience: float = Field(default=30.0, gt=0)
     runs_per_look: int = Field(default=5, gt=0)
     reports_url: str | None = None
+    things_url: str | None = None
     owners: tuple[str, ...] = ()
     dagster_url: str | None = None
     alerts: tuple[str, ...] = Field(default=(), repr=False)
