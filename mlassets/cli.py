@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from mlassets.commands import browsing as browsing_commands
 from mlassets.commands import lineage as lineage_commands
 from mlassets.commands.shared import (
     BLOCKED,
@@ -63,6 +64,7 @@ app = typer.Typer(
 )
 catalog = typer.Typer(help="The index of all Things.", no_args_is_help=True)
 app.add_typer(catalog, name="catalog")
+app.add_typer(browsing_commands.app)
 app.add_typer(lineage_commands.app)
 
 ProjectArgument = Annotated[str | None, typer.Argument(help="Only this project.")]
