@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import pyarrow as pa
 
 from resources.errors import MlassetsError
-from resources.lake import Lake, LakeError, encode_name
+from resources.lake import Lake, LakeError, encode_name, is_inside
 from resources.things import MANIFEST, Component, Thing, UnknownThing, environment_at
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Dataset:
             return self._thing.fetch(files[0], _file_at(target, files[0].name))
         target.mkdir(parents=True, exist_ok=True)
         for one in files:
-            self._thing.fetch(one, target / encode_name(one.name))
+            self._thing.fetch(one, _file_at(target, one.name))
         return target
 
     def _as(self, wanted: Any, columns: Sequence[str] | None, filter: Any) -> Any:
@@ -174,15 +174,17 @@ class Artifact(Component):
     def file_name(self) -> str:
         """What it is called on a disk: its name, with the suffix of what is in it."""
         suffix = _SUFFIXES.get(self.form or "", ".parquet" if self.form else "")
-        return encode_name(self.name if self.name.endswith(suffix) else f"{self.name}{suffix}")
+        return self.name if self.name.endswith(suffix) else f"{self.name}{suffix}"
 
 
 def _file_at(target: Path, name: str) -> Path:
     """Return where a file of some name goes that a person wants at `target`, a folder or a file."""
+    path = target
     if target.is_dir():
-        return target / encode_name(name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target
+        # Any text may be a name; one that leads out of the folder is written so that it does not.
+        path = target / (name if is_inside(name) and name.isprintable() else encode_name(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def scan_of_pointers(thing: Thing) -> "ds.Dataset":

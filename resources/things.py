@@ -1637,6 +1637,8 @@ def pack(value: Any, where: str) -> Any:
             raise BadDraft(f"{where} is {value!r}; {_AWARE}")
         value = value.tolist()
     if isinstance(value, datetime):
+        if value != value:
+            raise BadDraft(f"{where} is {value!r}, which is no time; leave it out, or give None")
         if value.utcoffset() is None:
             raise BadDraft(f"{where} is {value.isoformat()}, a time without a time zone; {_AWARE}")
         return {"$time": value.isoformat()}
