@@ -227,6 +227,27 @@ def running(
             raise purpose.wrong(f"failed: {_plain(error)}") from None
 
 
+def in_batches(relation: "duckdb.DuckDBPyRelation", rows: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Return the schema of what a relation gives, and its rows, some at a time, within the block of `running`."""
+    import duckdb
+
+    reader = relation.to_arrow_reader(rows)
+
+    def each() -> Iterator[pa.RecordBatch]:
+        while True:
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+            except (OSError, pa.ArrowException) as error:
+                # What goes wrong in DuckDB comes out of Arrow's reader as an error of Arrow's.
+                memory = "Out of Memory" in str(error)
+                raise (duckdb.OutOfMemoryException if memory else duckdb.Error)(str(error)) from error
+            yield batch
+
+    return reader.schema, each()
+
+
 def instead(name: str, known: Iterable[str]) -> str:
     """Say what there is instead of `name`: what comes near to it, or all of it."""
     names = sorted(known)

@@ -659,6 +659,16 @@ class Thing:
             raise self._damaged(component, _CHANGED)
         return data
 
+    def check_files(self) -> None:
+        """Read every file of the dataset and compare it with its hash.
+
+        Raises:
+            DamagedThing: If one is missing, or its bytes are not those that were committed.
+            LakeError: If the lake does not answer.
+        """
+        for component in self.files.values():
+            self.require_whole(component)
+
     def require_whole(self, component: Component) -> None:
         """Read one of its files and compare it with its hash.
 
@@ -1309,6 +1319,61 @@ class Store:
             BadLineage: If the depth is less than 1.
         """
         return self.lineage(reference, upstream=False, depth=depth).downstream
+
+    def sql(
+        self,
+        query: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        versions: str | Sequence[str] = "latest",
+        memory: str = "1GB",
+        seconds: float = 300.0,
+    ) -> pa.Table:
+        """Run one SELECT over the datasets of all Things and the catalog, and return its rows.
+
+        There is a table for each step of each project (`late_flights_model`), source (`flights_sources`, or
+        `flights`) and upload, read lazily, with `thing_id` and `segment` beside its own columns; and the
+        catalog's own: `things`, `parameters`, `metrics`, `labels`, `edges`, `components`, `verdicts`. The statement
+        reaches nothing else: no file, no network, no setting.
+
+        Args:
+            query: The statement.
+            parameters: Values that it binds by name (`$segment`).
+            versions: Which versions the tables hold: the `latest` of each partition, `all`, or those of some
+                references, as `get` takes them; of partitions that none of these is of, the latest.
+            memory: Limit of memory, as in `2GB`.
+            seconds: Limit of time.
+
+        Raises:
+            BadQuery: If it is not exactly one SELECT, names what is not there, fails, or passes a limit.
+            DamagedThing: If a file that it reads is missing or not what was committed.
+        """
+        from resources.views import run_query
+
+        return run_query(self, query, parameters, versions=versions, memory=memory, seconds=seconds)
+
+    def sql_to(
+        self,
+        path: Path | str,
+        query: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        versions: str | Sequence[str] = "latest",
+        memory: str = "1GB",
+        seconds: float = 300.0,
+    ) -> int:
+        """Do as `sql`, write the rows to a `.parquet`, `.csv` or `.json` file, and return how many there are.
+
+        They are written some at a time, so that there may be more of them than memory holds.
+
+        Raises:
+            BadQuery: As `sql`, or if the file cannot be written.
+            DamagedThing: As `sql`.
+        """
+        from resources.views import write_query
+
+        to = Path(path)
+        return write_query(self, query, to, parameters, versions=versions, memory=memory, seconds=seconds)
 
     def _walk(self, start: str, depth: int | None, *, downstream: bool) -> list[Edge]:
         found: list[Edge] = []

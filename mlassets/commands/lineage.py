@@ -1,4 +1,4 @@
-"""`mlassets lineage`, `used`: where a Thing comes from, and what came of it."""
+"""`mlassets lineage`, `used`, `trace`, `sql`: where things come from, what came of them, what is in them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,12 +7,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mlassets.commands.shared import HomeOption, JsonOption, home_of, out, print_json
+from mlassets.commands.shared import WRONG, HomeOption, JsonOption, err, home_of, out, print_json, stop
 
 app = typer.Typer()
 
 ThingArgument = Annotated[
-    str, typer.Argument(metavar="THING", help="An id or its beginning, a name, step:partition, or an address.")
+    str,
+    typer.Argument(metavar="THING", help="An id or its beginning, a name, step:partition, or an address."),
 ]
 DepthOption = Annotated[int | None, typer.Option(min=1, help="How many steps to go; by default all.")]
 
@@ -82,3 +83,71 @@ def _print_nodes(nodes: Any) -> None:
             "" if one.state in ("there", "missing") else f"[yellow]{one.state}[/yellow]",
         )
     out.print(table)
+
+
+@app.command(rich_help_panel="Catalog")
+def sql(
+    query: Annotated[
+        str | None, typer.Argument(help="One SELECT; without it, the tables are listed.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Write the rows to this .parquet, .csv or .json file.", dir_okay=False)
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Read all versions, not the newest ones alone.")
+    ] = False,
+    version: Annotated[
+        list[str] | None,
+        typer.Option(metavar="THING", help="Read this version in place of the newest one. May be repeated."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many rows are shown.")] = 50,
+    memory: Annotated[str, typer.Option(help="Limit of memory.")] = "1GB",
+    seconds: Annotated[float, typer.Option(help="Limit of time.")] = 300.0,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Run one SELECT over the datasets of all Things and the catalog. It can only read."""
+    from resources.views import tables
+
+    store = home_of(home).store
+    if every and version:
+        stop("--all and --version cannot be used together; leave one out", WRONG)
+    versions: str | list[str] = "all" if every else version or "latest"
+    if query is None:
+        _print_tables(tables(store), json_output)
+    elif to is not None:
+        count = store.sql_to(to, query, versions=versions, memory=memory, seconds=seconds)
+        if json_output:
+            print_json({"path": str(to), "rows": count})
+        else:
+            out.print(
+                f"Wrote {count:,} rows to [bold]{escape(str(to))}[/bold].", soft_wrap=True, highlight=False
+            )
+    else:
+        _print_rows(store.sql(query, versions=versions, memory=memory, seconds=seconds), limit, json_output)
+
+
+def _print_tables(names: dict[str, str], json_output: bool) -> None:
+    if json_output:
+        print_json(names)
+        return
+    table = Table("table", "what it holds", box=None, pad_edge=False)
+    for name, description in names.items():
+        table.add_row(escape(name), escape(description))
+    out.print(table)
+
+
+def _print_rows(rows: Any, limit: int, json_output: bool) -> None:
+    from resources.views import plain
+
+    if json_output:
+        print_json(plain(rows.to_pylist()))
+        return
+    table = Table(*(escape(name) for name in rows.column_names), box=None, pad_edge=False)
+    for row in rows.slice(0, limit).to_pylist():
+        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+    out.print(table)
+    if rows.num_rows > limit:
+        err.print(
+            f"{limit:,} of {rows.num_rows:,} rows; `--limit` shows more, `--to` writes all.", highlight=False
+        )
