@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlassets.pages import lineage as lineages
@@ -109,12 +108,13 @@ def routes(store: Store, places: one_thing.Places) -> "list[Route]":
         thing, name = found(request), request.path_params["name"]
         kind = one_thing.kind_of(thing.artifacts[name]) if name in thing.artifacts else ""
         if kind == "picture":
-            media = one_thing.PICTURES[PurePosixPath(name).suffix.lower()]
-            return Response(
-                thing.artifact(name), 200, {**_COMMON, "Content-Security-Policy": _PICTURE}, media_type=media
-            )
+            headers = {**_COMMON, "Content-Security-Policy": _PICTURE}
+            return Response(thing.artifact(name), 200, headers, one_thing.media_of(thing.artifacts[name]))
+        headers = {**_COMMON, "Content-Security-Policy": _SANDBOXED}
         if kind == "page":
-            return HTMLResponse(thing.artifact(name), 200, {**_COMMON, "Content-Security-Policy": _SANDBOXED})
+            return HTMLResponse(thing.artifact(name), 200, headers)
+        if kind == "figure":
+            return HTMLResponse(one_thing.figure_page(thing, name), 200, headers)
         raise UnknownThing(
             f"{thing} has no picture or page of that name; `mlassets get {thing.id}` gets any file"
         )

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -30,7 +30,8 @@ PICTURES = {
     ".webp": "image/webp",
     ".svg": "image/svg+xml",
 }
-PAGES = (".html", ".htm")
+_PAGES = (".html", ".htm")
+_FORMS = {"matplotlib.Figure": "picture", "plotly.BaseFigure": "figure", "text": "text", "json": "text"}
 LARGEST = 30_000_000
 """An artifact beyond so many bytes is not shown: it would have to be held in memory to be checked."""
 _TEXTS = (".json", ".txt", ".md", ".yaml", ".yml", ".sql", ".csv", ".log", ".py", ".toml", ".patch")
@@ -102,7 +103,7 @@ def thing_page(store: Store, thing: Thing, places: Places) -> str:
         pages=[
             {"name": one.name, "href": places.artifact(thing.id, one.name)}
             for one in artifacts
-            if kind_of(one) == "page"
+            if kind_of(one) in ("page", "figure")
         ],
         texts=list(_texts(thing)),
         verdicts=describe_verdicts(verdicts),
@@ -127,15 +128,38 @@ def thing_page(store: Store, thing: Thing, places: Places) -> str:
 
 
 def kind_of(component: Component) -> str:
-    """Say how an artifact can be shown: as a `picture`, a `page`, a `text`, or not at all."""
-    ending = PurePosixPath(component.name).suffix.lower()
+    """Say how an artifact can be shown: as a `picture`, a `page`, a `figure`, a `text`, or not at all."""
     if component.kind != "artifact" or component.size > LARGEST:
         return ""
-    if ending in PICTURES:
-        return "picture"
-    if ending in PAGES:
-        return "page"
-    return "text" if ending in _TEXTS and component.size <= _TEXT_BYTES else ""
+    ending = PurePosixPath(component.name).suffix.lower()
+    of_name = (
+        "picture"
+        if ending in PICTURES
+        else "page"
+        if ending in _PAGES
+        else "text"
+        if ending in _TEXTS
+        else ""
+    )
+    kind = _FORMS.get(component.form or "", of_name)
+    return "" if kind == "text" and component.size > _TEXT_BYTES else kind
+
+
+def media_of(picture: Component) -> str:
+    """Return the media type of an artifact that is a picture."""
+    return PICTURES.get(PurePosixPath(picture.name).suffix.lower(), "image/png")
+
+
+def figure_page(thing: Thing, name: str) -> bytes:
+    """Return an artifact that is a plotly figure as a page of its own.
+
+    Raises:
+        DamagedThing: If its bytes are not those that were committed.
+    """
+    from mlassets.quality.report import render_figure
+
+    figure = json.loads(thing.artifact(name))
+    return render_figure(figure if isinstance(figure, dict) else {}, title=name)
 
 
 def verdict_counts(store: Store, ids: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -222,18 +246,52 @@ def _metrics(metrics: Mapping[str, float]) -> dict[str, Any]:
         for name, value in metrics.items()
         if name not in ends
     ]
+    # What was measured on rows that nothing was fitted to comes first.
+    rows.sort(key=lambda row: not row["name"].startswith("test."))
     return {"rows": rows[:VALUES_SHOWN], "left": _left(rows), "intervals": bool(ends)}
 
 
 def _texts(thing: Thing) -> Iterator[dict[str, str]]:
-    """Yield the small artifacts that are text."""
+    """Yield the small artifacts that are text, the spec that it was made under, and what differed from the commit."""
     texts = [one for one in thing.artifacts.values() if kind_of(one) == "text"]
     for one in texts[:_TEXTS_SHOWN]:
         try:
             text = thing.artifact(one.name).decode("utf-8", "replace")
         except MlassetsError as error:
             text = str(error)
-        yield {"name": one.name, "text": text[:LONGEST] + ("…" if len(text) > LONGEST else "")}
+        yield _document(one.name, text)
+    for title, read in _surroundings(thing).items():
+        try:
+            text = read()
+        except (MlassetsError, ValueError) as error:
+            text = str(error)
+        if text:
+            yield _document(title, text)
+
+
+def _surroundings(thing: Thing) -> dict[str, Callable[[], str]]:
+    """Return the texts that the lake keeps of where a Thing was made, each to be read when asked."""
+
+    def spec() -> str:
+        found = thing.spec()
+        return json.dumps(found, indent=1, ensure_ascii=False) if found else ""
+
+    def code() -> str:
+        return (thing.patch("code") or b"").decode("utf-8", "replace")
+
+    def folder() -> str:
+        own = (thing.patch("git") or b"").decode("utf-8", "replace")
+        return "" if own == code() else own
+
+    return {
+        "The spec that it was made under": spec,
+        "What the code had beyond its commit": code,
+        "What the folder that it was made in had beyond its commit": folder,
+    }
+
+
+def _document(name: str, text: str) -> dict[str, str]:
+    return {"name": name, "text": text[:LONGEST] + ("…" if len(text) > LONGEST else "")}
 
 
 def _provenance(thing: Thing) -> Iterator[tuple[str, str]]:

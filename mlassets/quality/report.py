@@ -82,6 +82,22 @@ def render_report(
     return html.encode()
 
 
+def render_figure(figure: Mapping[str, Any], *, title: str) -> bytes:
+    """Return one plotly figure as a page of its own, which loads nothing."""
+    import jinja2
+
+    scripts = [_plotly(), _template("draw.js")]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    html = environment.from_string(_template("figure.html")).render(
+        title=title,
+        json=_safe(_figure(figure)),
+        style=_safe(style()),
+        scripts=[_safe(script) for script in scripts],
+        policy=_policy(scripts),
+    )
+    return html.encode()
+
+
 def describe_verdicts(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
     """Return verdicts as a page lists them, those that block first: each with its words and figures as text."""
     page = _Page(0)
