@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
     from resources.handles import Artifact, Dataset, Provenance
+    from resources.finding import Found
     from resources.keeping import Progress
     from resources.lineage import Lineage, Node
     from resources.snapshot import Snapshot
@@ -1209,6 +1210,39 @@ class Store:
         thing = Thing.from_json(text, self.lake)
         thing.retired_at = datetime.fromisoformat(retired_at) if retired_at else None
         return thing
+
+    def find(
+        self,
+        query: "Mapping[str, Any] | str | None" = None,
+        *,
+        sort: str | Sequence[str] = "-created_at",
+        limit: int | None = None,
+        offset: int = 0,
+        retired: bool = False,
+    ) -> "Found":
+        """Return what matches a query, as ids, Things or a frame; nothing is looked up before it is asked for.
+
+        Args:
+            query: A mapping, `{"labels.ticket": "AB-123", "metrics.roc_auc": {"$gt": 0.7}}`, or the same as a line of
+                text, `labels.ticket=AB-123 metrics.roc_auc>0.7`; see `resources.filters`.
+            sort: Fields to sort by, with `-` before those whose largest comes first; of equal ones the newest is
+                first, and those without a value come last.
+            limit: How many to return at most.
+            offset: How many to pass over.
+            retired: Find retired Things too.
+
+        Raises:
+            BadQuery: If the query names what there is not, or compares what cannot be compared.
+        """
+        from resources.finding import Found
+
+        return Found(
+            self.catalog, self.lake, query, sort=sort, limit=limit, offset=offset, retired=retired
+        )
+
+    def browse(self, *, limit: int | None = None, offset: int = 0, retired: bool = False) -> "Found":
+        """Return all Things, newest first."""
+        return self.find(limit=limit, offset=offset, retired=retired)
 
     def latest(self, step: str, partition: Partition) -> Thing | None:
         """Return the newest version of a step and partition, or None if there is none."""

@@ -1,0 +1,634 @@
+"""What `Store.find` finds: the tree of a query as SQL, and what it comes to as Things, ids or a frame.
+
+What is asked is looked up in an index where any of the conditions that must hold is rare; else the Things are gone
+through in the order that was asked for, until there are enough.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from resources import filters
+from resources.catalog import (
+    ATTRIBUTES,
+    COMPONENTS,
+    EXACT,
+    LARGEST_INTEGER,
+    LONGEST_INDEXED,
+    MANIFESTS,
+    OWN_PROVENANCE,
+    THINGS,
+    VERDICTS,
+    Catalog,
+    index_name,
+    microseconds,
+    storable,
+)
+from resources.filters import AllOf, AnyOf, BadQuery, Condition, Field, Node, Not, Operator
+from resources.lake import Lake
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+    from resources.things import Thing
+
+COLUMNS = (
+    *("id", "step", "partition", "project", "segment", "name", "created_at", "user", "size", "rows"),
+    "retired_at",
+)
+_RARE = 1000
+_AT_ONCE = 500
+_KINDS = {"label": "labels", "parameter": "parameters", "metric": "metrics"}
+_RANK = {"number": 0, "truth": 1, "time": 2, "text": 3}
+_Clause = sa.ColumnElement[bool]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One of the fields by which what is found is sorted; Things without a value come last either way."""
+
+    field: Field
+    descending: bool
+
+
+class Found:
+    """What a query finds; nothing is looked up until it is asked for, and then as the catalog is at that moment."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        lake: Lake,
+        query: Mapping[str, Any] | str | None = None,
+        *,
+        sort: str | Sequence[str] = "-created_at",
+        limit: int | None = None,
+        offset: int = 0,
+        retired: bool = False,
+    ) -> None:
+        """Understand a query; `Store.find` does it.
+
+        Raises:
+            BadQuery: If it cannot be understood.
+        """
+        self._catalog, self._lake = catalog, lake
+        self.query = filters.parse(query)
+        self._orders = parse_sort(sort)
+        for name, number in (("limit", limit), ("offset", offset)):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
+                raise BadQuery(f"{name} is a whole number from 0, not {number!r}")
+        self._limit, self._offset = limit, offset
+        asked = {condition.field.name for condition in filters.conditions(self.query)}
+        # Whoever asks when Things were retired wants to see them.
+        self._retired = retired or bool(asked & {"retired_at", "removed_at"})
+
+    def count(self) -> int:
+        """Return how many Things there are in all, whatever limit and offset."""
+        return self._catalog.read(lambda connection: _Search(connection, self).count())
+
+    def ids(self) -> list[str]:
+        """Return their ids, in order."""
+        return self._catalog.read(lambda connection: _Search(connection, self).ids())
+
+    def things(self) -> "list[Thing]":
+        """Return them, in order."""
+        from resources.things import Thing
+
+        found = []
+        for text, retired_at in self._catalog.read(lambda connection: _Search(connection, self).manifests()):
+            thing = Thing.from_json(text, self._lake)
+            thing.retired_at = datetime.fromisoformat(retired_at) if retired_at else None
+            found.append(thing)
+        return found
+
+    def __iter__(self) -> "Iterator[Thing]":
+        return iter(self.things())
+
+    def first(self) -> "Thing | None":
+        """Return the first of them; None if there is none."""
+        one = Found.__new__(Found)
+        one.__dict__.update(self.__dict__)
+        one._limit = 1 if self._limit is None else min(1, self._limit)
+        return next(iter(one.things()), None)
+
+    def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return one row for each, in order.
+
+        A column whose values are of several types has them as text; lists are JSON.
+
+        Args:
+            columns: Fields to return: columns of the Thing, `labels.*` and the like for all that there are, or single
+                ones, such as `metrics.roc_auc`. By default the most important columns and all labels, parameters
+                and metrics.
+
+        Raises:
+            BadQuery: If there is no such column.
+        """
+        return self._catalog.read(lambda connection: _Search(connection, self).frame(columns))
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return one row for each as pandas has it; see `to_arrow`."""
+        return cast("pd.DataFrame", self.to_arrow(columns).to_pandas())
+
+    def to_polars(self, columns: Sequence[str] | None = None) -> "pl.DataFrame":
+        """Return one row for each as polars has it; see `to_arrow`."""
+        import polars as pl
+
+        return cast("pl.DataFrame", pl.from_arrow(self.to_arrow(columns)))
+
+    def __repr__(self) -> str:
+        return f"<Found {self.count()} Things>"
+
+
+def parse_sort(sort: str | Sequence[str]) -> tuple[Order, ...]:
+    """Return the fields to sort by: `-` before a name means from the largest.
+
+    Raises:
+        BadQuery: If there is no such field, or it cannot be sorted by.
+    """
+    names = [sort] if isinstance(sort, str) else list(sort)
+    orders = []
+    for name in names:
+        if not isinstance(name, str) or not name.strip("+-"):
+            raise BadQuery(f"sort takes names of fields, such as -metrics.roc_auc, not {name!r}")
+        field = filters.parse_field(name.removeprefix("-").removeprefix("+"))
+        if field.kind in ("file", "hash"):
+            raise BadQuery(f"nothing can be sorted by {field}, as a Thing has several")
+        orders.append(Order(field, name.startswith("-")))
+    return tuple(orders)
+
+
+def names_of(catalog: Catalog, kind: str) -> list[str]:
+    """Return the names of all labels, parameters or metrics that there are: `kind` is the singular."""
+
+    def work(connection: sa.Connection) -> list[str]:
+        found: set[str] = set()
+        for having in _HAVING.values():
+            last = ""
+            # From one name to the next within the index, however many Things have each.
+            query = (
+                sa.select(ATTRIBUTES.c.name)
+                .where(ATTRIBUTES.c.kind == kind, having, ATTRIBUTES.c.name > sa.bindparam("last"))
+                .order_by(ATTRIBUTES.c.name)
+                .limit(1)
+            )
+            while (name := connection.execute(query, {"last": last}).scalar()) is not None:
+                found.add(name)
+                last = name
+        return sorted(found)
+
+    return catalog.read(work)
+
+
+def unknown_names(catalog: Catalog, query: Node) -> list[str]:
+    """Say of each label, parameter and metric that a query asks for and no Thing has, what comes near to it."""
+    from resources.errors import did_you_mean
+
+    told = []
+    for field in dict.fromkeys(condition.field for condition in filters.conditions(query)):
+        if field.kind in _KINDS:
+            known = names_of(catalog, field.kind)
+            if index_name(field.name) not in known:
+                told.append(f"no Thing has a {field.kind} {field.name!r}{did_you_mean(field.name, known)}")
+    return told
+
+
+# Which of the three indexes of the attributes has a row; the conditions are those of the indexes, word for word.
+_HAVING = {
+    "number": ATTRIBUTES.c.number.is_not(None),
+    "text": ATTRIBUTES.c.text.is_not(None) & ATTRIBUTES.c.number.is_(None),
+    "nothing": ATTRIBUTES.c.text.is_(None) & ATTRIBUTES.c.number.is_(None),
+}
+
+
+class _Search:
+    """One look into the catalog, on one connection."""
+
+    def __init__(self, connection: sa.Connection, found: Found) -> None:
+        self._connection, self._found = connection, found
+        self._sqlite = connection.dialect.name == "sqlite"
+        self._where: list[_Clause] = [] if found._retired else [THINGS.c.retired_at.is_(None)]
+        if found.query != filters.EVERYTHING:
+            self._where.append(self._clause(found.query))
+
+    def count(self) -> int:
+        query = sa.select(sa.func.count()).select_from(THINGS).where(*self._where)
+        return int(self._connection.execute(query).scalar_one())
+
+    def ids(self) -> list[str]:
+        return list(self._connection.execute(self._query(THINGS.c.id)).scalars())
+
+    def manifests(self) -> list[tuple[str, str | None]]:
+        page = self._query(THINGS.c.id, THINGS.c.retired_at)
+        rows = self._connection.execute(page).all()
+        texts: dict[str, str] = {}
+        for start in range(0, len(rows), _AT_ONCE):
+            some = [row.id for row in rows[start : start + _AT_ONCE]]
+            query = sa.select(MANIFESTS).where(MANIFESTS.c.thing_id.in_(some))
+            texts.update(row._tuple() for row in self._connection.execute(query))
+        return [(texts[row.id], row.retired_at) for row in rows if row.id in texts]
+
+    def _query(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        query = sa.select(*columns).select_from(THINGS).where(*self._where)
+        ordering: list[Any] = []
+        for number, order in enumerate(self._found._orders):
+            query, keys = self._ordered(query, order, number)
+            ordering += keys
+        if not any(order.field == Field("column", "id") for order in self._found._orders):
+            first_up = bool(self._found._orders) and not self._found._orders[0].descending
+            ordering.append(THINGS.c.id.asc() if first_up and self._by_time else THINGS.c.id.desc())
+        query = query.order_by(*ordering)
+        if self._found._limit is not None:
+            query = query.limit(self._found._limit)
+        elif self._found._offset and self._sqlite:
+            query = query.limit(-1)
+        return query.offset(self._found._offset) if self._found._offset else query
+
+    @property
+    def _by_time(self) -> bool:
+        """Whether it is sorted by the time alone: the index serves that from both ends."""
+        return self._found._orders[0].field == filters.CREATED_AT
+
+    def _ordered(self, query: sa.Select[Any], order: Order, number: int) -> tuple[sa.Select[Any], list[Any]]:
+        """Return the query with what it is sorted by, and the keys."""
+        field = order.field
+
+        def directed(key: Any) -> Any:
+            return key.desc() if order.descending else key.asc()
+
+        if field.kind == "column":
+            column = THINGS.c[field.name]
+            never_null = field.name in ("id", "step", "partition", "created_at", "data_version", "size")
+            return query, [directed(column)] if never_null else [column.is_(None), directed(column)]
+        if field.kind == "verdict":
+            status = self._verdict_status(field)
+            return query, [status.is_(None), directed(status)]
+        one = ATTRIBUTES.alias(f"sorting{number}")
+        kind, key = _attribute_key(field)
+        query = query.outerjoin(
+            one, (one.c.thing_id == key) & (one.c.kind == kind) & (one.c.name == index_name(field.name))
+        )
+        rank = sa.case(_RANK, value=one.c.type, else_=None)
+        return query, [rank.is_(None), directed(rank), directed(one.c.number), directed(one.c.text)]
+
+    def _verdict_status(self, field: Field) -> sa.ScalarSelect[Any]:
+        return (
+            sa.select(VERDICTS.c.status)
+            .where(VERDICTS.c.thing_id == THINGS.c.id, VERDICTS.c.claim == storable(field.name))
+            .order_by(VERDICTS.c.created_at.desc(), VERDICTS.c.check_run.desc())
+            .limit(1)
+            .correlate(THINGS)
+            .scalar_subquery()
+        )
+
+    # What a tree means, as conditions that are true or false and never null, so that they can be negated.
+
+    def _clause(self, node: Node) -> _Clause:
+        if isinstance(node, AllOf):
+            return sa.and_(*(self._clause(part) for part in node.parts))
+        if isinstance(node, AnyOf):
+            return sa.or_(*(self._clause(part) for part in node.parts))
+        if isinstance(node, Not):
+            return sa.not_(self._clause(node.part))
+        field = node.field
+        if field.kind == "column":
+            return self._of_column(node)
+        if field.kind == "verdict":
+            status = self._verdict_status(field)
+            if node.operator == "exists":
+                return status.is_not(None)
+            return sa.func.coalesce(self._of_text(status, node), sa.false())
+        if field.kind in ("file", "hash"):
+            return sa.exists().where(COMPONENTS.c.thing_id == THINGS.c.id, *self._of_components(node))
+        kind, key = _attribute_key(field)
+        name = ATTRIBUTES.c.name == index_name(field.name)
+        return sa.exists().where(
+            ATTRIBUTES.c.thing_id == key, ATTRIBUTES.c.kind == kind, name, *self._of_attribute(node)
+        )
+
+    def _of_column(self, node: Condition) -> _Clause:
+        column = THINGS.c[node.field.name]
+        if node.operator == "exists":
+            return column.is_not(None)
+        nulls = [value for value in node.values if value.type == "null"]
+        if nulls and len(nulls) == len(node.values):
+            return column.is_(None)
+        if node.field.type == "text":
+            held = self._of_text(column, node)
+        elif node.field.type == "time":
+            times = [
+                value.value.isoformat(timespec="microseconds") for value in node.values if value not in nulls
+            ]
+            held = _compared(column, node.operator, times)
+        else:
+            held = sa.or_(
+                *(
+                    _number(column, None, node.operator, value.value)
+                    for value in node.values
+                    if value not in nulls
+                )
+            )
+        known = sa.and_(column.is_not(None), held)
+        return sa.or_(column.is_(None), known) if nulls else known
+
+    def _of_components(self, node: Condition) -> list[_Clause]:
+        if node.operator == "exists":
+            return []
+        return [self._of_text(COMPONENTS.c.name if node.field.kind == "file" else COMPONENTS.c.hash, node)]
+
+    def _of_text(self, column: Any, node: Condition) -> Any:
+        """Return a condition on a column of texts that are all indexed whole."""
+        if node.operator == "regex":
+            texts = self._matching(column, node, [])
+        else:
+            texts = [storable(value.value) for value in node.values if value.type == "text"]
+            if node.field.kind == "file":
+                texts = [index_name(text) for text in texts]
+        return (
+            self._among(column, texts)
+            if node.operator in ("in", "regex")
+            else _compared(column, node.operator, texts)
+        )
+
+    def _of_attribute(self, node: Condition) -> list[_Clause]:
+        """Return conditions on the value of an attribute."""
+        if node.operator == "exists":
+            return []
+        if node.operator == "regex":
+            text = [ATTRIBUTES.c.type == "text", _HAVING["text"]]
+            kind, _ = _attribute_key(node.field)
+            name = [ATTRIBUTES.c.kind == kind, ATTRIBUTES.c.name == index_name(node.field.name)]
+            found = self._matching(ATTRIBUTES.c.text, node, [*name, *text])
+            return [*text, self._texts(found)]
+        by_type: dict[str, list[Any]] = {}
+        for value in node.values:
+            by_type.setdefault(value.type, []).append(value.value)
+        parts: list[_Clause] = []
+        for kind, values in by_type.items():
+            is_type = ATTRIBUTES.c.type == kind
+            if kind in ("null", "nan"):
+                # In no order, and equal to nothing but itself.
+                parts.append(is_type & _HAVING["nothing"] if node.operator in ("eq", "in") else sa.false())
+            elif kind == "text":
+                parts.append(
+                    sa.and_(
+                        is_type, _HAVING["text"], self._text(node.operator, [storable(v) for v in values])
+                    )
+                )
+            else:
+                plain = [microseconds(value) if kind == "time" else value for value in values]
+                parts.append(sa.and_(is_type, _HAVING["number"], self._numbers(node.operator, plain)))
+        return [sa.or_(*parts)] if parts else [sa.false()]
+
+    def _numbers(self, operator: Operator, values: Sequence[Any]) -> _Clause:
+        number, integer = ATTRIBUTES.c.number, ATTRIBUTES.c.integer
+        if operator != "in":
+            return _number(number, integer, operator, values[0])
+        plain = [float(value) for value in values if abs(value) < EXACT or not isinstance(value, int)]
+        large = [value for value in values if abs(value) >= EXACT and isinstance(value, int)]
+        return sa.or_(number.in_(plain), *(_number(number, integer, "eq", value) for value in large))
+
+    def _text(self, operator: Operator, values: Sequence[str]) -> _Clause:
+        if operator == "in":
+            return self._texts(values)
+        head, value = _head(), values[0]
+        cut = value[:LONGEST_INDEXED]
+        if operator == "eq":
+            whole = () if len(value) < LONGEST_INDEXED else (ATTRIBUTES.c.text == value,)
+            return sa.and_(head == cut, *whole)
+        # The beginning, which is in the index, is never out of order with the whole.
+        near = head >= cut if operator in ("gt", "gte") else head <= cut
+        return sa.and_(near, _compared(ATTRIBUTES.c.text, operator, values))
+
+    def _texts(self, values: Sequence[str]) -> _Clause:
+        long = [value for value in values if len(value) >= LONGEST_INDEXED]
+        short = self._among(_head(), [value for value in values if len(value) < LONGEST_INDEXED])
+        return (
+            short
+            | (
+                self._among(_head(), list({v[:LONGEST_INDEXED] for v in long}))
+                & self._among(ATTRIBUTES.c.text, long)
+            )
+            if long
+            else short
+        )
+
+    def _among(self, column: Any, values: Sequence[str]) -> _Clause:
+        """Return a condition that a column has one of any number of texts."""
+        if len(values) <= _AT_ONCE:
+            return cast("_Clause", column.in_(values))
+        if self._sqlite:
+            listed = sa.func.json_each(json.dumps(values)).table_valued("value")
+            return cast("_Clause", column.in_(sa.select(listed.c.value)))
+        return cast("_Clause", column == sa.any_(sa.literal(list(values), sa.ARRAY(sa.Text))))
+
+    def _matching(self, column: Any, node: Condition, where: Sequence[Any]) -> list[str]:
+        """Return the different texts that a regular expression is found in: neither database knows RE2."""
+        expression = filters.compiled(node.values[0].value, node.field)
+        if node.field.kind == "verdict":
+            column, where = VERDICTS.c.status, [VERDICTS.c.claim == storable(node.field.name)]
+        texts = self._connection.execute(
+            sa.select(column).where(column.is_not(None), *where).distinct()
+        ).scalars()
+        return [text for text in texts if expression.search(text)]
+
+    # What is found, as a frame.
+
+    def frame(self, columns: Sequence[str] | None) -> pa.Table:
+        own, chosen, every = _chosen(columns)
+        named = list(dict.fromkeys(("id", *(name for name in own if name in THINGS.c), "origin")))
+        query = self._query(*(THINGS.c[name] for name in named))
+        rows = self._connection.execute(query).all()
+        by_name = dict(zip(named, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(named, ())
+        values = self._attributes(by_name["id"], by_name["origin"], chosen, every)
+        found: dict[str, pa.Array] = {}
+        for name in own:
+            if name in THINGS.c:
+                found[name] = _column(name, by_name[name])
+            elif name.endswith(".*"):
+                kind = filters.ROOTS[name[:-2]]
+                for field in sorted((one for one in values if one.kind == kind), key=lambda one: one.name):
+                    found[str(field)] = values[field]
+            else:
+                found[name] = values.get(filters.parse_field(name), pa.nulls(len(rows)))
+        return pa.table(found)
+
+    def _attributes(
+        self, ids: Sequence[str], origins: Sequence[str], chosen: Sequence[Field], every: Sequence[str]
+    ) -> dict[Field, pa.Array]:
+        """Return the values of attributes, one for each id; None where a Thing has none."""
+        place = {thing_id: number for number, thing_id in enumerate(ids)}
+        held: dict[tuple[str, str], list[Any]] = {}
+        kinds: dict[tuple[str, str], set[str]] = {}
+        for thing_id, kind, name, kind_of, number, integer, text in self._rows(ids, chosen, every):
+            key = (kind, name)
+            if key not in held:
+                held[key], kinds[key] = [None] * len(ids), set()
+            kinds[key].add(kind_of)
+            held[key][place[thing_id]] = (kind_of, number, integer, text)
+        return {
+            Field(cast("filters.Kind", kind), name): _array(values, kinds[kind, name])
+            for (kind, name), values in held.items()
+        }
+
+    def _rows(
+        self, ids: Sequence[str], chosen: Sequence[Field], every: Sequence[str]
+    ) -> Iterable[Sequence[Any]]:
+        wanted: list[_Clause] = [ATTRIBUTES.c.kind.in_(list(every))] if every else []
+        wanted += [
+            (ATTRIBUTES.c.kind == one.kind) & (ATTRIBUTES.c.name == index_name(one.name)) for one in chosen
+        ]
+        if not wanted or not ids:
+            return []
+        query = sa.select(ATTRIBUTES).where(self._among(ATTRIBUTES.c.thing_id, ids), sa.or_(*wanted))
+        return self._connection.execute(query).all()
+
+
+def _attribute_key(field: Field) -> tuple[str, sa.Column[Any]]:
+    """Return the kind of an attribute's rows, and the column of `things` that has the id that they are under."""
+    if field.kind != "provenance":
+        return field.kind, THINGS.c.id
+    own = field.name.partition(".")[0] in OWN_PROVENANCE
+    return ("provenance", THINGS.c.id) if own else ("origin", THINGS.c.origin)
+
+
+def _head() -> Any:
+    return sa.func.substr(ATTRIBUTES.c.text, sa.literal_column("1"), sa.literal_column(str(LONGEST_INDEXED)))
+
+
+def _compared(column: Any, operator: Operator, values: Sequence[Any]) -> _Clause:
+    if not values:
+        return sa.false()
+    if operator == "in":
+        return cast("_Clause", column.in_(values))
+    value = values[0]
+    compared = {
+        "eq": column == value,
+        "gt": column > value,
+        "gte": column >= value,
+        "lt": column < value,
+        "lte": column <= value,
+    }
+    return cast("_Clause", compared[operator])
+
+
+def _number(number: Any, integer: Any, operator: Operator, value: int | float) -> _Clause:
+    """Return how numbers compare: as doubles, and exactly where integers are beyond those that a double can hold.
+
+    Args:
+        number: The column of doubles, or of integers if there is no other.
+        integer: The column of those integers that are no doubles; None if there is none.
+        operator: The comparison.
+        value: What to compare with.
+    """
+    if isinstance(value, int) and not -LARGEST_INTEGER - 1 <= value <= LARGEST_INTEGER:
+        value = _double(value)
+    if integer is None:
+        if isinstance(value, float) and math.isinf(value):
+            return sa.literal(_holds(0, operator, value)) == sa.true()
+        return _compared(number, "eq" if operator == "in" else operator, [value])
+    double = float(value)
+    if abs(double) < EXACT or math.isinf(double):
+        return _compared(number, operator, [double])
+    whole = int(value)
+    inside = -LARGEST_INTEGER - 1 <= whole <= LARGEST_INTEGER
+    # A double that was rounded down stands for an integer that may be greater than it is, and the other way round.
+    exact = _compared(integer, operator, [whole]) if inside else _constant(_holds(0, operator, double))
+    same = sa.or_(
+        sa.and_(integer.is_(None), _constant(_holds(double, operator, value))),
+        sa.and_(integer.is_not(None), exact),
+    )
+    tied = sa.and_(number == double, same)
+    if operator == "eq":
+        return tied
+    return sa.or_(number > double if operator in ("gt", "gte") else number < double, tied)
+
+
+def _double(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _constant(holds: bool) -> _Clause:
+    return sa.true() if holds else sa.false()
+
+
+def _holds(one: float, operator: Operator, other: float) -> bool:
+    return {
+        "eq": one == other,
+        "gt": one > other,
+        "gte": one >= other,
+        "lt": one < other,
+        "lte": one <= other,
+    }["eq" if operator == "in" else operator]
+
+
+def _chosen(columns: Sequence[str] | None) -> tuple[list[str], list[Field], list[str]]:
+    """Return the columns of a frame, the single attributes among them, and the kinds of which all are wanted."""
+    if columns is None:
+        columns = [*COLUMNS, *(f"{root}.*" for root in _KINDS.values())]
+    if isinstance(columns, str):
+        raise BadQuery(f"columns is a list of fields, not {columns!r}")
+    chosen: list[Field] = []
+    every: list[str] = []
+    for name in columns:
+        if name in [f"{root}.*" for root in _KINDS.values()]:
+            every.append(filters.ROOTS[name[:-2]])
+            continue
+        field = filters.parse_field(name)
+        if field.kind in _KINDS:
+            chosen.append(field)
+        elif field.kind != "column":
+            raise BadQuery(
+                f"{name} is no column of a frame; those are columns, labels, parameters and metrics"
+            )
+    return list(dict.fromkeys(columns)), chosen, every
+
+
+def _column(name: str, values: Sequence[Any]) -> pa.Array:
+    if name in filters.TIMES:
+        times = [None if value is None else datetime.fromisoformat(value) for value in values]
+        return pa.array(times, pa.timestamp("us", "UTC"))
+    return pa.array(values, pa.int64() if name in filters.NUMBERS else pa.string())
+
+
+def _array(values: Sequence[Any], kinds: set[str]) -> pa.Array:
+    """Return attributes as the one type that they have, else as text."""
+    of = kinds - {"null"}
+    if of <= {"number", "nan"}:
+        return _numbers(values)
+    if of == {"truth"}:
+        return pa.array([None if v is None or v[1] is None else bool(v[1]) for v in values], pa.bool_())
+    if of == {"time"}:
+        times = [None if v is None or v[3] is None else datetime.fromisoformat(v[3]) for v in values]
+        return pa.array(times, pa.timestamp("us", "UTC"))
+    return pa.array([None if v is None else _as_text(*v) for v in values], pa.string())
+
+
+def _numbers(values: Sequence[Any]) -> pa.Array:
+    if any(v is not None and v[2] is not None for v in values):
+        exact = [None if v is None else v[2] if v[2] is not None else _integer(v[1]) for v in values]
+        if all(e is not None or v is None or v[0] == "null" for e, v in zip(exact, values, strict=True)):
+            return pa.array(exact, pa.int64())
+    doubles = [None if v is None or v[0] == "null" else math.nan if v[0] == "nan" else v[1] for v in values]
+    return pa.array(doubles, pa.float64(), from_pandas=False)
+
+
+def _integer(number: float | None) -> int | None:
+    return int(number) if number is not None and number.is_integer() and abs(number) <= EXACT else None
+
+
+def _as_text(kind: str, number: float | None, integer: int | None, text: str | None) -> str | None:
+    if kind == "number" and number is not None:
+        return str(integer if integer is not None else _integer(number) or number)
+    if kind == "truth":
+        return "true" if number else "false"
+    return "nan" if kind == "nan" else text
