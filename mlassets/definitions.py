@@ -9,6 +9,7 @@ from mlassets.assets.model_ready import model_ready
 from mlassets.assets.publish import publish
 from mlassets.assets.review import review
 from mlassets.assets.sources import sources
+from mlassets.assets.uploads import uploads
 from mlassets.automation.alerts import alerts_sensor
 from mlassets.automation.sensors import (
     SECONDS_BETWEEN_LOOKS,
@@ -47,7 +48,7 @@ def definitions(home: str | None = None) -> dg.Definitions:
         home: Folder of the deployment; None takes `MLASSETS_HOME` when a run starts.
     """
     owners = settings_of(home).owners
-    assets = [sources, draw_data, model_ready, model, aggregate, review, publish]
+    assets = [sources, draw_data, model_ready, model, aggregate, review, publish, uploads]
     return dg.Definitions(
         assets=dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), assets)
         if owners

@@ -10,6 +10,7 @@ import mlassets
 from mlassets.checks.reporting import NO_VERDICT_BLOCKS
 from mlassets.definitions import definitions, defs
 from mlassets.steps import SOURCES, STEPS
+from resources.uploads import UPLOADS
 
 HEAVY = {"pandas", "deepchecks", "duckdb", "matplotlib", "optuna", "plotly", "scipy", "sklearn", "skops"}
 
@@ -37,8 +38,8 @@ def test_the_definitions_validate() -> None:
     dg.Definitions.validate_loadable(definitions())
 
 
-def test_there_is_one_asset_for_each_step_and_one_for_sources() -> None:
-    assert {spec.key.path[-1] for spec in asset_specs()} == {SOURCES, *STEPS}
+def test_there_is_one_asset_for_each_step_one_for_sources_and_one_for_uploads() -> None:
+    assert {spec.key.path[-1] for spec in asset_specs()} == {SOURCES, *STEPS, UPLOADS}
 
 
 def test_loading_them_imports_nothing_heavy(importing: subprocess.CompletedProcess[str]) -> None:

@@ -372,7 +372,7 @@ def metadata_of(
         metadata["based on"] = _based_on(thing, store)
     parameters = json.dumps(thing.parameters, default=str)
     metadata["parameters"] = (
-        dg.MetadataValue.json(dict(thing.parameters))
+        dg.MetadataValue.json(json.loads(parameters))
         if len(parameters) <= PARAMETERS_SHOWN
         else dg.MetadataValue.text(
             f"{len(parameters):,} characters, too many to show here; see its thing.json"
@@ -388,7 +388,13 @@ def metadata_of(
                 f"{len(thing.schema):,}, of which {SCHEMA_SHOWN:,} are shown"
             )
         metadata["first rows"] = _first_rows(thing)
-    pictures = [name for name in thing.artifacts if name.endswith(".png")]
+    if thing.labels:
+        metadata["labels"] = dg.MetadataValue.json(json.loads(json.dumps(thing.labels, default=str)))
+    pictures = [
+        name
+        for name, one in thing.artifacts.items()
+        if name.endswith(".png") or one.form == "matplotlib.Figure"
+    ]
     for name in pictures[:PICTURES_SHOWN]:
         encoded = base64.b64encode(thing.artifact(name)).decode()
         metadata[name.removesuffix(".png")] = dg.MetadataValue.md(
