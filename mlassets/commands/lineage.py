@@ -7,7 +7,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mlassets.commands.shared import WRONG, HomeOption, JsonOption, err, home_of, out, print_json, stop
+from mlassets.commands.shared import (
+    FAILED,
+    WRONG,
+    HomeOption,
+    JsonOption,
+    err,
+    home_of,
+    out,
+    print_json,
+    stop,
+)
 
 app = typer.Typer()
 
@@ -83,6 +93,71 @@ def _print_nodes(nodes: Any) -> None:
             "" if one.state in ("there", "missing") else f"[yellow]{one.state}[/yellow]",
         )
     out.print(table)
+
+
+@app.command(rich_help_panel="Catalog")
+def trace(
+    project: Annotated[str, typer.Argument(help="The project whose release is traced.")],
+    row: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=VALUE", help="A column of the key and its value; also `segment`. Repeated."
+        ),
+    ],
+    release: Annotated[
+        str | None, typer.Option(metavar="THING", help="A release other than the champion.")
+    ] = None,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Follow one published prediction back to its model, its drawn row, and the landed files it came from."""
+    from mlassets.tracing import trace as trace_row
+
+    values = {}
+    for one in row:
+        name, found, value = one.partition("=")
+        if not found or not name:
+            stop(f"--row {one!r} is not of the form NAME=VALUE", WRONG)
+        values[name] = value
+    store = home_of(home).store
+    traced = trace_row(store, project, values, store.get(release) if release else None)
+    if json_output:
+        print_json(traced.as_dict())
+    else:
+        _print_trace(traced.as_dict())
+    raise typer.Exit(FAILED if traced.gaps else 0)
+
+
+def _print_trace(found: dict[str, Any]) -> None:
+    out.print(
+        f"[bold]{escape(found['row_key'])}[/bold] of {escape(found['project'])}|{escape(found['segment'])}",
+        highlight=False,
+    )
+    for one in found["predictions"]:
+        out.print(f"  predicted  {escape(_values(one))}", highlight=False, soft_wrap=True)
+    for step, thing_id in found["things"].items():
+        out.print(f"  {step:<11}{thing_id}", highlight=False)
+    for one in found["drawn"]:
+        out.print(f"  drawn      {escape(_values(one))}", highlight=False, soft_wrap=True)
+    for source in found["sources"]:
+        columns = ", ".join(source["matched_on"])
+        how = f"matched on {columns}" if columns else "the rows were not found again, so all are listed"
+        said = f"{len(source['files']):,} of {source['of']:,} files; {how}"
+        out.print(
+            f"  {escape(source['name'])} ({source['thing_id']}): {escape(said)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for file in source["files"]:
+            rows = "" if file["matching"] is None else f"  {file['matching']:,} of"
+            line = f"    {file['name']}  blake3 {file['hash']}{rows} {file['rows']:,} rows"
+            out.print(escape(line), highlight=False, soft_wrap=True)
+    for gap in found["gaps"]:
+        err.print(f"[red]not followed:[/red] {escape(gap)}", highlight=False, soft_wrap=True)
+
+
+def _values(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in row.items())
 
 
 @app.command(rich_help_panel="Catalog")
