@@ -106,7 +106,7 @@ def _box(node: Node, root: str, links: Links | None, counts: Mapping[str, int]) 
     return Box(
         key=node.id,
         title=node.step or "not in this catalog",
-        text=node.name or node.partition or node.id,
+        text=node.name or node.partition or "",
         corner=node.short_id,
         kinds=tuple(kinds),
         href=links(node.id) if links and node.state != "missing" else f"#{node.id}",

@@ -79,7 +79,7 @@ def _environment() -> "jinja2.Environment":
         lstrip_blocks=True,
         loader=jinja2.FunctionLoader(_file),
     )
-    environment.filters |= {"shown": shown, "size": size, "time": time, "count": "{:,}".format}
+    environment.filters |= {"shown": shown, "size": size, "time": time, "count": "{:,}".format, "many": many}
     return environment
 
 
@@ -95,7 +95,7 @@ def _hash(text: str) -> str:
 def shown(value: object) -> str:
     """Return a value as a person reads it: no text of more digits than matter, nothing as nothing.
 
-    >>> shown(0.123456789), shown(12), shown(True), shown([1, "a"]), shown(float("nan"))
+    >>> shown(0.123456789), shown(12.0), shown(True), shown([1, "a"]), shown(float("nan"))
     ('0.123457', '12', 'true', '[1, "a"]', 'nan')
     """
     if value is None:
@@ -103,7 +103,7 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.0f}" if abs(value) < 1e15 and value == round(value) else f"{value:.6g}"
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping | Sequence):
@@ -122,6 +122,15 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1_000
     return f"{count:.3g} TB"
+
+
+def many(count: int, what: str) -> str:
+    """Return a number of things in words.
+
+    >>> many(1, "row"), many(1_000, "row")
+    ('1 row', '1,000 rows')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def time(moment: object) -> str:

@@ -9,7 +9,8 @@ from mlassets.pages.rendering import flat, render, shown
 from mlassets.pages.thing import verdict_counts
 from mlassets.steps import SOURCES, STEPS
 from mlassets.summaries import counted
-from resources.errors import MlassetsError
+from resources.filters import BadQuery
+from resources.finding import Found, unknown_names
 from resources.things import Store, Thing, pack
 
 A_PAGE = 50
@@ -29,8 +30,8 @@ EXAMPLES = (
     ("step=model metrics.test.roc_auc>0.7", "models above a limit"),
     ("labels.ticket=AB-123 since=7d", "what carries a label, of the last seven days"),
     ('user=ana file~"\\.csv$"', "what ana made, with a file whose name ends so"),
-    ("in(project,late-flights,churn) not step=sources", "of two projects, but no sources"),
-    ('"labels.my key"="two words" or parameters.seed?', "quoted names, and whether there is such a field"),
+    ("project in(late-flights, churn) not step=model", "of two projects, but no models"),
+    ('labels."my key"="two words" or parameters.seed?', "quoted names, and whether there is such a field"),
 )
 
 
@@ -73,13 +74,12 @@ class Asked:
         return list(dict.fromkeys(self.columns.replace(",", " ").split()))
 
     @property
-    def whole_query(self) -> str | None:
-        """The search with the chosen step; None for everything."""
-        parts = [f"({self.query})"] if self.query.strip() else []
-        if self.step:
-            quoted = self.step.replace("\\", "\\\\").replace('"', '\\"')
-            parts.append(f'step="{quoted}"')
-        return " ".join(parts) or None
+    def whole_query(self) -> str:
+        """The search with the chosen step."""
+        if not self.step:
+            return self.query
+        quoted = self.step.replace("\\", "\\\\").replace('"', '\\"')
+        return f'step="{quoted}" ({self.query})' if self.query.strip() else f'step="{quoted}"'
 
     def link(self, suffix: str = "", **changes: Any) -> str:
         """Return the address of the same list with some of it changed."""
@@ -100,25 +100,26 @@ class Asked:
         return self.link(sort=field if self.sort == f"-{field}" else f"-{field}", page=1)
 
 
-def _looked_up(store: Store, asked: Asked) -> tuple[list[Thing], int]:
-    """Return the Things of a page, and how many there are on all of them."""
-    found = store.find(
-        asked.whole_query,
-        sort=asked.sort,
-        limit=A_PAGE,
-        offset=(asked.page - 1) * A_PAGE,
-        retired=asked.retired,
-    )
-    return list(found.things()), store.find(asked.whole_query, retired=asked.retired).count()
+def _looked_up(store: Store, asked: Asked) -> Found:
+    """Return what is found for a page.
+
+    Raises:
+        BadQuery: If the search or the order makes no sense.
+    """
+    offset = (asked.page - 1) * A_PAGE
+    return store.find(asked.whole_query, sort=asked.sort, limit=A_PAGE, offset=offset, retired=asked.retired)
 
 
 def things_page(store: Store, asked: Asked) -> tuple[str, int]:
     """Return the page with what is asked for and its HTTP status; a search that makes no sense is told so above it."""
     things: list[Thing] = []
     count, wrong = 0, ""
+    unknown: list[str] = []
     try:
-        things, count = _looked_up(store, asked)
-    except MlassetsError as error:
+        found = _looked_up(store, asked)
+        things, count = found.things(), found.count()
+        unknown = [] if count else unknown_names(store.catalog, found.query)
+    except BadQuery as error:
         wrong = str(error)
     verdicts = verdict_counts(store, [one.id for one in things])
     pages = max(1, -(-count // A_PAGE))
@@ -127,6 +128,7 @@ def things_page(store: Store, asked: Asked) -> tuple[str, int]:
         title="Things",
         asked=asked,
         wrong=wrong,
+        unknown=unknown,
         steps=[SOURCES, *STEPS, "uploads"],
         heads=[
             {
@@ -153,7 +155,8 @@ def things_page(store: Store, asked: Asked) -> tuple[str, int]:
 
 def as_json(store: Store, asked: Asked) -> dict[str, Any]:
     """Return what the list says as plain values: the JSON twin of its page."""
-    things, count = _looked_up(store, asked)
+    found = _looked_up(store, asked)
+    things, count = found.things(), found.count()
     verdicts = verdict_counts(store, [one.id for one in things])
     return {
         "query": asked.whole_query,

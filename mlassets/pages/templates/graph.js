@@ -30,10 +30,7 @@
     const up = nodes.map(() => []), down = nodes.map(() => []);
     edges.forEach((edge) => { down[edge.from].push(edge); up[edge.to].push(edge); });
     const number = new Map(nodes.map((node, index) => [node, index]));
-    const place = nodes.map((node) => {
-      const rect = node.querySelector("rect");
-      return { x: Number(rect.getAttribute("x")), y: Number(rect.getAttribute("y")) };
-    });
+    const place = nodes.map((node) => ({ x: Number(node.dataset.x), y: Number(node.dataset.y) }));
     const size = nodes.length ? nodes[0].querySelector("rect").getBBox() : { width: 0, height: 0 };
     const width = svg.viewBox.baseVal.width, height = svg.viewBox.baseVal.height;
     const graph = { nodes, scale: 1, kept: null };
