@@ -948,6 +948,42 @@ class Store:
         changed = {"labels": labels, "parameters": parameters, "metrics": metrics}
         return uploads.update(self, reference, changed, without)
 
+    def run(
+        self,
+        function: "Callable[..., Any] | Reference",
+        inputs: "Mapping[str, Reference] | None" = None,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        labels: Mapping[str, Any] | None = None,
+    ) -> Thing:
+        """Call a function and log what it returns, with its source, what it was called with, and its lineage.
+
+        The Thing keeps the function: `store.run(thing, inputs, parameters)` calls it again, anywhere. Tables come in
+        the form that the function's annotations ask for; what has no annotation comes as a `Thing`.
+
+        Args:
+            function: A function that `def` made; or a Thing that keeps one, or what names that.
+            inputs: The Things that it is called with, by argument. The result is based on them, and on whatever else
+                the function reads from the store.
+            parameters: Its other arguments: what JSON can hold.
+            name: What to call the result; the function's name by default.
+            labels: Words to find it by.
+
+        Returns:
+            The Thing. A table that the function returns is its dataset; a mapping with nothing but `dataset`,
+            `parameters`, `metrics`, `labels`, `artifacts` and `embedding` is taken apart as `log` takes these; anything
+            else becomes the artifact `result`.
+
+        Raises:
+            BadFunction: If its source alone would not do the same, or it cannot be called so.
+            BadDraft: If the result cannot be stored.
+            UnknownThing: If an input is not there.
+        """
+        from resources import functions
+
+        return functions.run(self, function, inputs or {}, parameters or {}, name, labels)
+
     def announce(self, things: Sequence[Thing]) -> None:
         """Tell whoever asked to be told (`on_logged`) of Things that were logged."""
         if self.on_logged is not None and things:

@@ -62,7 +62,7 @@ def partition_of(name: str | None) -> Partition | None:
     return Partition({NAME: name})
 
 
-_FIELDS = frozenset(
+FIELDS = frozenset(
     (
         "dataset",
         "name",
@@ -78,8 +78,8 @@ _FIELDS = frozenset(
 
 
 def _draft(store: Store, number: int, item: Mapping[str, Any]) -> Draft:
-    if unknown := sorted(set(item) - _FIELDS):
-        raise BadDraft(f"item {number} has {', '.join(unknown)}; it may have {', '.join(sorted(_FIELDS))}")
+    if unknown := sorted(set(item) - FIELDS):
+        raise BadDraft(f"item {number} has {', '.join(unknown)}; it may have {', '.join(sorted(FIELDS))}")
     dataset, trusted = item.get("dataset"), item.get("trusted_types") or ()
     return Draft(
         dataset=None if dataset is None or isinstance(dataset, Path) else rows_in(dataset, "`dataset`"),

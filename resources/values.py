@@ -86,6 +86,11 @@ def draft_of(value: object, where: str, trusted: Collection[str] = ()) -> Draft:
         ) from refused
 
 
+def is_table(value: object) -> bool:
+    """Say whether a value is a table of a kind that `rows_in` takes."""
+    return _kind_of(type(value)) in _TO_ARROW
+
+
 def rows_in(value: object, what: str) -> pa.Table | pa.RecordBatchReader:
     """Return a table of any kind as Arrow; streams are not consumed.
 
