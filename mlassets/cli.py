@@ -18,6 +18,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from mlassets.commands import browsing as browsing_commands
+from mlassets.commands import comparing
 from mlassets.commands import lineage as lineage_commands
 from mlassets.commands.shared import (
     BLOCKED,
@@ -66,6 +67,7 @@ catalog = typer.Typer(help="The index of all Things.", no_args_is_help=True)
 app.add_typer(catalog, name="catalog")
 app.add_typer(browsing_commands.app)
 app.add_typer(lineage_commands.app)
+app.add_typer(comparing.app)
 
 ProjectArgument = Annotated[str | None, typer.Argument(help="Only this project.")]
 SegmentOption = Annotated[str | None, typer.Option(help="Only this segment.")]

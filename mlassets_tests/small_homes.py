@@ -18,9 +18,12 @@ from typer.testing import CliRunner, Result
 
 from mlassets.cli import app
 from mlassets.home import Home
+from mlassets.remaking import remake
 from mlassets.runs import Outcome, Runner, instance_of, lay_out
+from mlassets.segments import segments_of
+from mlassets.steps import PROJECT_STEPS, SEGMENT_STEPS, SOURCES
 from resources.settings import Settings
-from resources.things import Store, Thing
+from resources.things import Partition, Store, Thing
 
 SEGMENTS = ("EWR", "JFK", "LGA")
 
@@ -113,6 +116,21 @@ def run_all(home: Path, projects: list[str] | None = None) -> list[Outcome]:
     """Take what landed and run what is due, as `mlassets run` does."""
     with runner_of(home) as runner:
         return [*runner.take_landed_files(), *runner.run_due(projects)]
+
+
+def make_all(home: Path) -> None:
+    """Take what landed and make all steps of all projects, without checks: in a few seconds."""
+    store, loaded = store_of(home), Home(home=str(home)).projects()
+    for source in loaded.sources:
+        remake(str(home), SOURCES, source, {"source": [source]})
+    for spec in loaded.specs.values():
+        names = segments_of(spec, store) or []
+        known = {"project": [spec.project], "segment": names}
+        for name in names:
+            for step in SEGMENT_STEPS:
+                remake(str(home), step, Partition.segment(spec.project, name).key, known)
+        for step in PROJECT_STEPS:
+            remake(str(home), step, spec.project, known)
 
 
 def store_of(home: Path) -> Store:

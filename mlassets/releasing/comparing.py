@@ -90,7 +90,7 @@ def compare_with_champion(store: Store, aggregate: Thing, spec: ProjectSpec) -> 
     left_out |= dict.fromkeys(
         sorted(set(released) - set(pairs) - set(left_out)), "this version does not have it"
     )
-    segments = {name: _beside(new, old, spec) for name, (new, old) in pairs.items()}
+    segments = {name: beside(new, old, spec) for name, (new, old) in pairs.items()}
     together = _together(pairs, segments, spec) if pairs else None
     return Compared(champion.id, together, segments, left_out)
 
@@ -120,7 +120,7 @@ def _together(
         pa.concat_tables([pair[place] for pair in pairs.values()], promote_options="default")
         for place in (0, 1)
     )
-    pooled = _beside(new, old, spec)
+    pooled = beside(new, old, spec)
     if spec.aggregate.method == "weighted":
         return pooled
     # Each segment counts the same, as in the version's own metrics.
@@ -136,7 +136,8 @@ def _together(
     )
 
 
-def _beside(new: pa.Table, old: pa.Table, spec: ProjectSpec) -> Beside:
+def beside(new: pa.Table, old: pa.Table, spec: ProjectSpec) -> Beside:
+    """Measure two tables of predictions of the same rows, in the same order."""
     from mlassets.modelling.evaluation import point_metrics, scored_from
 
     task, metric = spec.target.task, spec.model.metric
