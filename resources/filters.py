@@ -201,7 +201,7 @@ def _typed(value: Any, field: Field) -> Value:
     if isinstance(value, bool):
         return Value("truth", value)
     if isinstance(value, (int, float)):
-        return Value("nan", None) if math.isnan(value) else Value("number", value)
+        return Value("number", value) if value == value else Value("nan", None)
     if isinstance(value, str):
         if len(value) > _LONGEST_TEXT:
             raise BadQuery(

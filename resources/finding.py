@@ -275,7 +275,8 @@ class _Search:
             one, (one.c.thing_id == key) & (one.c.kind == kind) & (one.c.name == index_name(field.name))
         )
         rank = sa.case(_RANK, value=one.c.type, else_=None)
-        return query, [rank.is_(None), directed(rank), directed(one.c.number), directed(one.c.text)]
+        text = sa.case((one.c.type.in_(("time", "text")), one.c.text), else_=None)
+        return query, [rank.is_(None), directed(rank), directed(one.c.number), directed(text)]
 
     def _verdict_status(self, field: Field) -> sa.ScalarSelect[Any]:
         return (
@@ -328,11 +329,12 @@ class _Search:
             held = _compared(column, node.operator, times)
         else:
             held = sa.or_(
+                sa.false(),
                 *(
                     _number(column, None, node.operator, value.value)
                     for value in node.values
                     if value not in nulls
-                )
+                ),
             )
         known = sa.and_(column.is_not(None), held)
         return sa.or_(column.is_(None), known) if nulls else known
