@@ -374,17 +374,35 @@ class Catalog:
 
     def retire(self, retired: Mapping[str, str | None]) -> None:
         """Set when Things were retired, by id; None if they were not."""
-        bound = [{"one": thing_id, "at": retired[thing_id]} for thing_id in sorted(retired)]
+        self._mark("retired_at", retired)
+
+    def remove(self, removed: Mapping[str, str | None]) -> None:
+        """Set when the bytes of Things were removed, by id; None if they were not."""
+        self._mark("removed_at", removed)
+
+    def _mark(self, column: str, times: Mapping[str, str | None]) -> None:
+        bound = [{"one": thing_id, "at": times[thing_id]} for thing_id in sorted(times)]
         change = (
-            sa.update(THINGS).where(THINGS.c.id == sa.bindparam("one")).values(retired_at=sa.bindparam("at"))
+            sa.update(THINGS).where(THINGS.c.id == sa.bindparam("one")).values({column: sa.bindparam("at")})
         )
         if bound:
             self._database.write(lambda connection: self._database.execute_many(connection, change, bound))
 
     def retired(self) -> set[str]:
         """Return the ids of all Things that are retired."""
-        query = sa.select(THINGS.c.id).where(THINGS.c.retired_at.is_not(None))
+        return self._marked(THINGS.c.retired_at)
+
+    def removed(self) -> set[str]:
+        """Return the ids of all Things whose bytes were removed."""
+        return self._marked(THINGS.c.removed_at)
+
+    def _marked(self, column: sa.Column[Any]) -> set[str]:
+        query = sa.select(THINGS.c.id).where(column.is_not(None))
         return self._database.read(lambda connection: set(connection.execute(query).scalars()))
+
+    def clock_skew(self) -> float:
+        """Return by how many seconds the database's clock is ahead of this machine's; 0 for SQLite."""
+        return self._database.clock_skew()
 
     def ids(self) -> set[str]:
         """Return the ids of all Things."""
@@ -502,6 +520,24 @@ class Catalog:
             return {row.path for row in _rows_of(connection, (COMPONENTS.c.path,), COMPONENTS.c.path, paths)}
 
         return self._database.read(work)
+
+    def users(self, paths: Sequence[str]) -> dict[str, set[str]]:
+        """Return, by path, the ids of the Things that still have their bytes and have it as a component."""
+        found: dict[str, set[str]] = {}
+
+        def work(connection: sa.Connection) -> None:
+            for start in range(0, len(paths), _IDS_PER_QUERY):
+                some = COMPONENTS.c.path.in_(paths[start : start + _IDS_PER_QUERY])
+                query = (
+                    sa.select(COMPONENTS.c.path, COMPONENTS.c.thing_id)
+                    .join(THINGS, THINGS.c.id == COMPONENTS.c.thing_id)
+                    .where(some, COMPONENTS.c.lake.is_(None), THINGS.c.removed_at.is_(None))
+                )
+                for row in connection.execute(query):
+                    found.setdefault(row.path, set()).add(row.thing_id)
+
+        self._database.read(work)
+        return found
 
     def check_runs(self) -> set[tuple[str, str]]:
         """Return every (Thing, check run) that has verdicts."""

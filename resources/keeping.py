@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from resources.catalog import Catalog, ThingRows
 from resources.errors import MlassetsError
 from resources.lake import Entry, Lake, LakeError, LakeUnreachable, NotInLake, encode_name
-from resources.things import MANIFEST, RETIRED, VERDICTS, SyncReport, Thing, rows_of, verdict_rows
+from resources.things import MANIFEST, REMOVED, RETIRED, VERDICTS, SyncReport, Thing, rows_of, verdict_rows
 
 Progress = Callable[[str, int, int], None]
 
@@ -68,10 +68,11 @@ def loaded(
 
 @dataclass
 class Listing:
-    """Where the manifests, marks of retirement and verdicts of a lake are, and how large each of its files is."""
+    """Where the manifests, marks and verdicts of a lake are, and how large each of its files is."""
 
     manifests: list[str] = field(default_factory=list)
     retired: dict[str, str] = field(default_factory=dict)
+    removed: dict[str, str] = field(default_factory=dict)
     verdicts: dict[tuple[str, str], str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
 
@@ -97,6 +98,8 @@ class Listing:
                 self.manifests.append(path)
             elif name == RETIRED:
                 self.retired[id_in(path)] = path
+            elif name == REMOVED:
+                self.removed[id_in(path)] = path
 
 
 def id_in(path: str) -> str:
@@ -128,14 +131,16 @@ def _load(lake: Lake, path: str, read: Callable[[bytes], _Loaded]) -> _Loaded:
         return _Loaded(path, problem=f"{path} cannot be read: {error!r}", damaged=True)
 
 
-def load_thing(lake: Lake, path: str, marker: str | None) -> _Loaded:
-    """Read the manifest at `path`, and when the Thing was retired if there is a marker."""
+def load_thing(lake: Lake, path: str, listing: Listing) -> _Loaded:
+    """Read the manifest at `path`, and when the Thing was retired and removed if there are marks of it."""
 
     def read(data: bytes) -> _Loaded:
         text = data.decode()
         rows = rows_of(Thing.from_json(text, lake, path), text)
-        if marker is not None:
-            rows.thing["retired_at"] = retired_at(lake.read_bytes(marker), marker)
+        for column, markers in (("retired_at", listing.retired), ("removed_at", listing.removed)):
+            marker = markers.get(id_in(path))
+            if marker is not None:
+                rows.thing[column] = marked_at(lake.read_bytes(marker), marker, column)
         return _Loaded(path, rows=rows)
 
     return _load(lake, path, read)
@@ -154,13 +159,18 @@ def load_verdicts(lake: Lake, path: str) -> _Loaded:
     return _load(lake, path, read)
 
 
-def retired_at(data: bytes, path: str) -> str:
-    """Return when a Thing was retired, from its mark.
+def marked_at(data: bytes, path: str, column: str) -> str:
+    """Return when a Thing was retired or removed, from its mark.
+
+    Args:
+        data: The bytes of the mark.
+        path: Where it is.
+        column: What is asked for: `retired_at` or `removed_at`.
 
     Raises:
         ValueError: If the mark cannot be read.
     """
-    at = json.loads(data)["retired_at"]
+    at = json.loads(data)[column]
     if not isinstance(at, str):
         raise ValueError(f"{path} does not say when")
     return at
@@ -175,7 +185,7 @@ def sync(lake: Lake, catalog: Catalog, progress: Progress = silent) -> SyncRepor
     there = catalog.ids()
     missing = [path for path in listing.manifests if id_in(path) not in there]
     done = 0
-    for batch in loaded(lake, missing, lambda path: load_thing(lake, path, listing.retired.get(id_in(path)))):
+    for batch in loaded(lake, missing, lambda path: load_thing(lake, path, listing)):
         good = [one.rows for one in batch if one.rows]
         catalog.add_things(good)
         things += len(good)
@@ -183,15 +193,10 @@ def sync(lake: Lake, catalog: Catalog, progress: Progress = silent) -> SyncRepor
         done += len(batch)
         progress("manifests", done, len(missing))
 
-    known = catalog.retired()
-    marks: dict[str, str | None] = {}
-    for thing_id, path in sorted(listing.retired.items()):
-        if thing_id in there and thing_id not in known:
-            try:
-                marks[thing_id] = retired_at(lake.read_bytes(path), path)
-            except (NotInLake, ValueError, KeyError, TypeError) as error:
-                damaged.append(f"{path} cannot be read: {error}")
-    catalog.retire(marks)
+    retired = _new_marks(lake, listing.retired, there - catalog.retired(), "retired_at", damaged)
+    catalog.retire(retired)
+    removed = _new_marks(lake, listing.removed, there - catalog.removed(), "removed_at", damaged)
+    catalog.remove(removed)
 
     judged = {(thing_id, encode_name(run)) for thing_id, run in catalog.check_runs()}
     new = [path for key, path in sorted(listing.verdicts.items()) if key not in judged]
@@ -203,7 +208,21 @@ def sync(lake: Lake, catalog: Catalog, progress: Progress = silent) -> SyncRepor
         damaged += [one.problem for one in batch if one.problem]
         done += len(batch)
         progress("check runs", done, len(new))
-    return SyncReport(things, check_runs, tuple(damaged), len(marks))
+    return SyncReport(things, check_runs, tuple(damaged), len(retired), len(removed))
+
+
+def _new_marks(
+    lake: Lake, markers: Mapping[str, str], unmarked: set[str], column: str, damaged: list[str]
+) -> dict[str, str]:
+    """Return when Things were retired or removed that are not so in the catalog, by id."""
+    found: dict[str, str] = {}
+    for thing_id, path in sorted(markers.items()):
+        if thing_id in unmarked:
+            try:
+                found[thing_id] = marked_at(lake.read_bytes(path), path, column)
+            except (NotInLake, ValueError, KeyError, TypeError) as error:
+                damaged.append(f"{path} cannot be read: {error}")
+    return found
 
 
 def rebuild(lake: Lake, catalog: Catalog, progress: Progress = silent) -> SyncReport:
@@ -215,7 +234,9 @@ def rebuild(lake: Lake, catalog: Catalog, progress: Progress = silent) -> SyncRe
         _remove_gone_things(lake, catalog, kept)
         _bring_back_unmarked(lake, catalog, listing)
         check_runs = _rebuild_verdicts(lake, catalog, listing, damaged, progress)
-    return SyncReport(sum(kept.values()), check_runs, tuple(damaged), len(listing.retired))
+    return SyncReport(
+        sum(kept.values()), check_runs, tuple(damaged), len(listing.retired), len(listing.removed)
+    )
 
 
 @contextmanager
@@ -235,9 +256,7 @@ def _rebuild_things(
     """Return the ids whose rows stay: those that were read, and those of which nothing is known for sure."""
     kept: dict[str, bool] = {}
     done = 0
-    for batch in loaded(
-        lake, listing.manifests, lambda path: load_thing(lake, path, listing.retired.get(id_in(path)))
-    ):
+    for batch in loaded(lake, listing.manifests, lambda path: load_thing(lake, path, listing)):
         good = [one.rows for one in batch if one.rows]
         catalog.replace_things(good)
         kept.update((rows.thing["id"], True) for rows in good)
@@ -275,13 +294,15 @@ def _still_there(lake: Lake, text: str | None) -> bool:
 
 
 def _bring_back_unmarked(lake: Lake, catalog: Catalog, listing: Listing) -> None:
-    for batch in in_batches(sorted(catalog.retired() - set(listing.retired)), _BATCH):
-        folders = {
-            one: Thing.from_json(text, lake).folder for one, text in catalog.manifests_of(batch).items()
-        }
-        catalog.retire(
-            {one: None for one, folder in folders.items() if not lake.exists(f"{folder}/{RETIRED}")}
-        )
+    for name, marked, there, mark in (
+        (RETIRED, catalog.retired(), listing.retired, catalog.retire),
+        (REMOVED, catalog.removed(), listing.removed, catalog.remove),
+    ):
+        for batch in in_batches(sorted(marked - set(there)), _BATCH):
+            folders = {
+                one: Thing.from_json(text, lake).folder for one, text in catalog.manifests_of(batch).items()
+            }
+            mark({one: None for one, folder in folders.items() if not lake.exists(f"{folder}/{name}")})
 
 
 def _rebuild_verdicts(
@@ -322,19 +343,23 @@ def verdicts_path(thing_id: str, check_run: str) -> str:
 
 
 def garbage(lake: Lake, catalog: Catalog, older_than: timedelta) -> dict[str, list[Entry]]:
-    """Return what crashed commits left behind, by folder; nothing that was written to within `older_than`.
+    """Return what crashed commits and removals left behind; nothing that was written to within `older_than`.
 
-    Files that only Things without a row point at may be among it: `sweep` gives them rows first.
+    It is by folder, or by path where a file goes alone. Files that only Things without a row point at may be among
+    it: `sweep` gives them rows first.
     """
     limit = datetime.now(UTC) - older_than
     groups: dict[str, list[Entry]] = {}
     committed: set[str] = set()
+    removed: dict[str, datetime] = {}
     for top in ("things", "verdicts", "tmp"):
         for entry in lake.files(top):
             group = _sweep_group(entry.path)
             groups.setdefault(group, []).append(entry)
             if entry.path in (f"{group}/{MANIFEST}", f"{group}/{VERDICTS}"):
                 committed.add(group)
+            elif entry.path == f"{group}/{REMOVED}":
+                removed[group] = entry.modified
     found = {
         group: entries
         for group, entries in groups.items()
@@ -343,7 +368,17 @@ def garbage(lake: Lake, catalog: Catalog, older_than: timedelta) -> dict[str, li
     paths = [entry.path for group in found if group.startswith("things/") for entry in found[group]]
     # A manifest that was lost leaves files to which later versions may point.
     used = {_sweep_group(path) for path in catalog.used(paths)}
-    return {group: entries for group, entries in found.items() if group not in used}
+    left = {group: entries for group, entries in found.items() if group not in used}
+    # What a removal that was interrupted had marked, and not yet deleted. Marks and claims lie in the folder itself.
+    marked = [
+        entry
+        for group, since in removed.items()
+        if group in committed and since < limit
+        for entry in groups[group]
+        if "/" in entry.path.removeprefix(f"{group}/") or not entry.path.endswith(".json")
+    ]
+    users = catalog.users([entry.path for entry in marked])
+    return left | {entry.path: [entry] for entry in marked if entry.path not in users}
 
 
 def sweep(lake: Lake, catalog: Catalog, older_than: timedelta) -> list[str]:
@@ -353,7 +388,7 @@ def sweep(lake: Lake, catalog: Catalog, older_than: timedelta) -> list[str]:
     sync(lake, catalog)
     for group, entries in garbage(lake, catalog, older_than).items():
         deleted.extend(entry.path for entry in entries)
-        if group.startswith("tmp/"):
+        if entries[0].path == group:
             lake.delete(group)
         else:
             lake.delete_folder(group)

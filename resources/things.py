@@ -73,6 +73,7 @@ NAME = "name"
 MANIFEST = "thing.json"
 MANIFEST_SCHEMA = 1
 RETIRED = "retired.json"
+REMOVED = "removed.json"
 VERDICTS = "verdicts.json"
 _REPORT = "report.html"
 _EMBEDDING = "embedding.npy"
@@ -88,6 +89,10 @@ class UnknownThing(MlassetsError):
 
 class DamagedThing(MlassetsError):
     """A committed Thing's manifest or bytes are not what they were."""
+
+
+class RemovedThing(MlassetsError):
+    """The bytes of a retired Thing were removed; what it was made from and what it said stays readable."""
 
 
 class BadDraft(MlassetsError):
@@ -312,6 +317,7 @@ class SyncReport:
     check_runs: int
     damaged: tuple[str, ...]
     retired: int = 0
+    removed: int = 0
 
 
 class Thing:
@@ -546,6 +552,7 @@ class Thing:
             DamagedThing: If a file is missing or of another size than was committed.
         """
         self.read()
+        self._refuse_removed()
         if self.schema is None:
             raise UnknownThing(
                 f"{self} has no dataset, only {sorted(self.artifacts) or 'parameters and metrics'}"
@@ -652,6 +659,7 @@ class Thing:
             LakeError: If the lake does not answer.
         """
         self.read()
+        self._refuse_removed()
         try:
             data = self.lake_of(component).read_bytes(component.path)
         except NotInLake as error:
@@ -688,6 +696,7 @@ class Thing:
             LakeError: If the lake does not answer, or the copy cannot be written.
         """
         self.read()
+        self._refuse_removed()
         part = target.with_name(f".{uuid_utils.uuid7()}.part")
         try:
             try:
@@ -711,10 +720,33 @@ class Thing:
         """
         return self._lake if component.lake is None else self._lake.named(component.lake)
 
-    def _damaged(self, component: Component, what: str) -> DamagedThing:
+    @property
+    def removed(self) -> dict[str, Any] | None:
+        """The mark that says when, why and by whom its bytes were removed; None if they were not."""
+        try:
+            return cast("dict[str, Any]", json.loads(self._lake.read_bytes(f"{self.folder}/{REMOVED}")))
+        except NotInLake:
+            return None
+
+    def _refuse_removed(self) -> None:
+        """Raise if the bytes were removed, which only those of a retired Thing can be."""
+        if self.retired_at is not None and (mark := self.removed) is not None:
+            raise self._gone(mark)
+
+    def _gone(self, mark: Mapping[str, Any]) -> RemovedThing:
+        return RemovedThing(
+            f"the data of {self} was removed at {mark['removed_at'][:19]} UTC by {mark['user']}: it had been retired "
+            f"at {mark['retired_at'][:19]} ({mark['reason']}). Its parameters, metrics, hashes and lineage are still "
+            "there; read another version, or make it anew"
+        )
+
+    def _damaged(self, component: Component, what: str) -> MlassetsError:
         """Return the error that names a file that is not what was committed, and what there is instead."""
         from resources.handles import last_good
 
+        # Whoever took the Thing into the hand before it was retired learns it here.
+        if (mark := self.removed) is not None:
+            return self._gone(mark)
         good = last_good(self, component)
         instead = f"; the newest version before it whose {component.name} is whole is {good}" if good else ""
         return DamagedThing(
@@ -742,6 +774,7 @@ class Thing:
             UnknownThing: If there is no such artifact.
         """
         component = self._artifact(name)
+        self._refuse_removed()
         return self.lake_of(component).location(component.path)
 
     def _artifact(self, name: str) -> Component:
@@ -1272,9 +1305,7 @@ class Store:
         """
         from resources.finding import Found
 
-        return Found(
-            self.catalog, self.lake, query, sort=sort, limit=limit, offset=offset, retired=retired
-        )
+        return Found(self.catalog, self.lake, query, sort=sort, limit=limit, offset=offset, retired=retired)
 
     def browse(self, *, limit: int | None = None, offset: int = 0, retired: bool = False) -> "Found":
         """Return all Things, newest first."""
@@ -1601,7 +1632,11 @@ class Store:
             return None
 
     def _claim_path(self, thing_id: str, name: str) -> str:
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or f"{name}.json" in (MANIFEST, RETIRED):
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or f"{name}.json" in (
+            MANIFEST,
+            RETIRED,
+            REMOVED,
+        ):
             raise BadDraft(f"{name!r} cannot be claimed; use lower-case letters, digits and single hyphens")
         return f"{self.get(thing_id).folder}/{name}.json"
 

@@ -6,7 +6,7 @@ however many Things share it. What passes is written to a journal, so that a ver
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,16 +23,17 @@ from resources.keeping import (
     id_in,
     load_verdicts,
     loaded,
+    marked_at,
     readers,
-    retired_at,
     silent,
     verdicts_path,
 )
 from resources.lake import Lake, LakeError, LakeUnreachable, NotInLake
 from resources.provenance import content_name
-from resources.things import MANIFEST, SHARED, DamagedThing, Thing, shared_paths
+from resources.things import MANIFEST, REMOVED, RETIRED, SHARED, Component, DamagedThing, Thing, shared_paths
 
 _HASHERS = 8
+_DAMAGES_LOOKED_INTO = 20
 _MANIFESTS_AT_ONCE = 500
 _PARCEL_BYTES = 8 << 20
 _PARCEL_FILES = 100
@@ -249,18 +250,27 @@ class _Look:
         thing = self._thing(path, data, copy)
         if thing is None:
             return
-        for component in thing.components:
-            self._file(component.path, component.hash, component.size, thing_id)
+        if thing_id not in self.listing.removed:
+            for component in thing.components:
+                # What lies in another lake is verified there.
+                if component.lake is None:
+                    self._file(component.path, component.hash, component.size, thing_id)
         for shared in shared_paths(thing.manifest):
             self.shared.setdefault(shared, []).append(thing_id)
-        marker = self.listing.retired.get(thing_id)
+        self._at_mark(
+            self.listing.retired.get(thing_id), thing_id, "retired_at", "retire the Thing again without it"
+        )
+        self._at_mark(self.listing.removed.get(thing_id), thing_id, "removed_at", "restore it from a backup")
+        if thing_id in self.listing.removed and thing_id not in self.listing.retired:
+            path = self.listing.removed[thing_id]
+            self._damage(path, [thing_id], f"the Thing was removed, and its {RETIRED} is missing; restore it")
+
+    def _at_mark(self, marker: str | None, thing_id: str, column: str, remedy: str) -> None:
         if marker is not None and (mark := self._read(marker, thing_id)) is not None:
             try:
-                retired_at(mark, marker)
+                marked_at(mark, marker, column)
             except (ValueError, KeyError, TypeError) as error:
-                self._damage(
-                    marker, [thing_id], f"cannot be read: {error}; retire the Thing again without it"
-                )
+                self._damage(marker, [thing_id], f"cannot be read: {error}; {remedy}")
 
     def _thing(self, path: str, data: bytes | None, copy: str | None) -> Thing | None:
         """Return the Thing as the lake tells it, else as the catalog does: its files are looked at all the same."""
@@ -332,14 +342,17 @@ class _Look:
         ]
         done = sum(self.files[key].size for key in before)
         todo = self._parcels(set(keys) - set(before))
+        problems: dict[tuple[str, str], str] = {}
         with ThreadPoolExecutor(_HASHERS if self.lake.local else readers(self.lake)) as pool:
             for ended in _as_they_end(pool, hashed, todo):
                 for key, problem in ended:
                     if problem is not None:
-                        self._damage(key[0], self.files[key].things, problem)
+                        problems[key] = problem
                     done += self.files[key].size
                 journal.add([key for key, problem in ended if problem is None])
                 progress("bytes", done, total)
+        for key, problem in problems.items():
+            self._damage(key[0], self.files[key].things, problem + self._instead(key[0], problems))
         return total
 
     def _parcels(self, keys: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
@@ -361,18 +374,53 @@ class _Look:
             # A file that was written since the lake was listed has no size there.
             size = self.listing.sizes.get(path, None) or self.lake.size_of(path)
             if size is None:
-                return "is missing; restore it from a backup"
+                return self._missing(path, content)
             if size != expected:
                 return f"is {size} bytes long instead of {expected}; restore it from a backup"
             if self.lake.hash_of(path) != content:
                 return "does not match its hash; restore it from a backup, or make the versions of it anew"
         except NotInLake:
-            return "is missing; restore it from a backup"
+            return self._missing(path, content)
         except LakeUnreachable:
             raise
         except LakeError as error:
             return str(error)
         return None
+
+    def _missing(self, path: str, content: str) -> str | None:
+        """Say that a file is missing, unless all that it belongs to has been removed since the lake was listed."""
+        folders = [self._folder(thing_id) for thing_id in self.files[path, content].things]
+        if all(folder and self.lake.exists(f"{folder}/{REMOVED}") for folder in folders):
+            return None
+        return "is missing; restore it from a backup"
+
+    def _folder(self, thing_id: str) -> str | None:
+        found = next((path for path in self.listing.manifests if id_in(path) == thing_id), None)
+        return found.rpartition("/")[0] if found else None
+
+    def _instead(self, path: str, damaged: Mapping[tuple[str, str], str]) -> str:
+        """Say in which earlier version a damaged file of a Thing is whole, for the first few that are damaged."""
+        manifests = set(self.listing.manifests)
+        folder = path
+        while folder and f"{folder}/{MANIFEST}" not in manifests:
+            folder = folder.rpartition("/")[0]
+        if not folder or len(self.damaged) >= _DAMAGES_LOOKED_INTO:
+            return ""
+        with suppress(LakeError, MlassetsError):
+            thing = Thing.from_json(self.lake.read_bytes(f"{folder}/{MANIFEST}"), self.lake)
+            name = next(((one.kind, one.name) for one in thing.components if one.path == path), None)
+            place = folder.rpartition("/")[0]
+            earlier = sorted(one for one in manifests if one.rpartition("/")[0].rpartition("/")[0] == place)
+            for one in reversed(earlier[: earlier.index(f"{folder}/{MANIFEST}")]):
+                version = Thing.from_json(self.lake.read_bytes(one), self.lake)
+                same = [part for part in version.components if (part.kind, part.name) == name]
+                if same and all(self._passed(part, damaged) for part in same):
+                    return f" (the newest version before it in which it is whole is {version.id})"
+        return ""
+
+    def _passed(self, component: Component, damaged: Mapping[tuple[str, str], str]) -> bool:
+        key = (component.path, component.hash)
+        return key in self.files and key not in damaged
 
 
 def _as_they_end(
