@@ -4,16 +4,13 @@ One server on one small home serves every test here. The home starts empty; a fi
 with nothing else done, and what the tests look at is what came of it.
 """
 
-import re
-import shutil
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from mlassets.checks.reporting import NO_VERDICT_BLOCKS
 from mlassets.steps import (
@@ -28,6 +25,7 @@ from mlassets.steps import (
     SOURCES,
     STEPS,
 )
+from mlassets_tests.browsers import Look, launched, looking
 from mlassets_tests.processes import processes_of_session, wait_until
 from mlassets_tests.small_homes import departures, land, newest, store_of, write_spec
 from mlassets_tests.uis import Ui, end, start
@@ -47,7 +45,6 @@ SENSORS = (
 )
 # Far more than it takes: what must never happen is that a slow machine fails a test.
 DEADLINE = 900
-PAGE_DEADLINE = 120_000
 
 
 @pytest.fixture(scope="module")
@@ -83,45 +80,14 @@ def ui(empty: Ui) -> Ui:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium")
-    if executable is None:
-        pytest.fail("these tests look at pages in Chromium, which is missing: apt-get install chromium")
-    switches = (
-        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync"
-    )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=switches.split())
+    with launched() as browser:
         yield browser
-        browser.close()
-
-
-@dataclass
-class Look:
-    """A page, and what it did that it should not have."""
-
-    page: Page
-    left_loopback: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
 def look(browser: Browser) -> Iterator[Look]:
-    """A fresh page; no request of it may leave this machine, and it may log no error."""
-    context = browser.new_context(viewport={"width": 1500, "height": 1200})
-    page = context.new_page()
-    page.set_default_timeout(PAGE_DEADLINE)
-    expect.set_options(timeout=PAGE_DEADLINE)
-    look = Look(page)
-    local = re.compile(r"(https?|wss?)://127\.0\.0\.1:\d+/|data:|blob:|about:")
-    page.on("request", lambda one: None if local.match(one.url) else look.left_loopback.append(one.url))
-    page.on("websocket", lambda one: None if local.match(one.url) else look.left_loopback.append(one.url))
-    page.on("pageerror", lambda error: look.complaints.append(str(error)))
-    page.on("console", lambda one: look.complaints.append(one.text) if one.type == "error" else None)
-    yield look
-    context.close()
-    assert look.left_loopback == []
-    assert look.complaints == []
+    with looking(browser) as look:
+        yield look
 
 
 def test_the_checkout_and_a_home_name_the_same_location(empty: Ui) -> None:
@@ -234,7 +200,16 @@ def test_the_graph_shows_every_step(ui: Ui, look: Look) -> None:
 
 def test_the_partitions_page_shows_projects_segments_and_a_versions_metadata(ui: Ui, look: Look) -> None:
     look.page.goto(f"{ui.dagster}/assets/{MODEL}?view=partitions&partition={PROJECT}%7CEWR")
-    for text in ("Materialized (2)", "Missing (0)", "EWR", "JFK", "test.roc_auc", "report page", "based on"):
+    for text in (
+        "Materialized (2)",
+        "Missing (0)",
+        "EWR",
+        "JFK",
+        "test.roc_auc",
+        "report page",
+        "thing page",
+        "based on",
+    ):
         expect(look.page.get_by_text(text, exact=True).first).to_be_visible()
 
 
@@ -278,6 +253,28 @@ def test_the_evidence_of_a_review_is_one_page(ui: Ui, look: Look) -> None:
     expect(look.page.get_by_text("roc_auc >= 0.5").first).to_be_visible()
     expect(look.page.get_by_text("approve", exact=True).first).to_be_visible()
     expect(look.page.get_by_role("table").first).to_be_visible()
+
+
+def test_a_thing_is_reached_from_the_partitions_page_and_leads_to_its_run_and_report(
+    ui: Ui, look: Look
+) -> None:
+    thing = newest(ui.home)[MODEL, f"{PROJECT}|JFK"]
+    look.page.goto(f"{ui.dagster}/assets/{MODEL}?view=partitions&partition={PROJECT}%7CJFK")
+    address = look.page.get_by_role("link", name=f"/things/{thing.id}").first.get_attribute("href")
+    assert address == f"http://127.0.0.1:{ui.port + 1}/things/{thing.id}"
+    look.page.goto(address)
+    expect(look.page.get_by_role("heading", name=f"{MODEL} of {PROJECT}|JFK")).to_be_visible()
+    run = look.page.get_by_role("link", name=str(thing.run_id))
+    assert run.get_attribute("href") == f"{ui.dagster}/runs/{thing.run_id}"
+    pictures = look.page.locator("#pictures img")
+    assert pictures.count() == 2
+    for number in range(2):
+        pictures.nth(number).scroll_into_view_if_needed()
+        look.page.wait_for_function(
+            f"document.querySelectorAll('#pictures img')[{number}].naturalWidth > 100"
+        )
+    look.page.get_by_role("link", name="report of its verdicts").click()
+    expect(look.page).to_have_title(f"{MODEL} of {PROJECT}|JFK")
 
 
 def test_sigterm_ends_dagster_and_all_its_children(ui: Ui) -> None:

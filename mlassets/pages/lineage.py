@@ -1,6 +1,6 @@
 """The lineage of a Thing as a graph and a table: part of the Thing's page, a page of its own, and a file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlassets.pages.drawing import Box, draw, draw_groups
@@ -9,13 +9,13 @@ from resources.lineage import Lineage, Node
 from resources.things import Store
 
 DRAWN = 600
-LISTED = 5_000
+LISTED = 2_000
 NEARBY = 300
 AT_A_GLANCE = 40
 _DEPTHS = (1, 2, 3, 5, 8, 13)
 
 Links = Callable[[str], str]
-Counts = Mapping[str, Mapping[str, int]]
+Counts = Callable[[Sequence[str]], Mapping[str, Mapping[str, int]]]
 
 
 def lineage_page(lineage: Lineage, links: Links | None = None) -> str:
@@ -52,24 +52,33 @@ def around(store: Store, thing_id: str) -> tuple[Lineage, bool]:
     return found, False
 
 
-def graph(lineage: Lineage, links: Links | None = None, verdicts: Counts | None = None) -> dict[str, Any]:
+def graph(
+    lineage: Lineage,
+    links: Links | None = None,
+    verdicts_of: Counts | None = None,
+    drawn: int = DRAWN,
+    listed: int = LISTED,
+) -> dict[str, Any]:
     """Return what the templates need to show a lineage.
-
-    The Things nearest to the one that was asked about come first wherever there are too many.
 
     Args:
         lineage: What to show.
         links: Gives the address at which a Thing is shown.
-        verdicts: How many verdicts of each kind there are on each Thing; see `mlassets.summaries.counted`.
+        verdicts_of: Gives how many verdicts of each kind there are on each of some Things; see
+            `mlassets.summaries.counted`.
+        drawn: How many Things are drawn at most, the nearest to the one that was asked about, the newest of these.
+        listed: How many are listed at most, the nearest, too.
     """
-    verdicts = verdicts or {}
-    nearest = sorted(lineage.nodes, key=lambda one: (abs(one.depth), one.depth))
-    drawn = {one.id for one in nearest[:DRAWN]}
-    listed = {one.id for one in nearest[:LISTED]}
+    # Of equal distance the newest: they are ordered by age.
+    nearest = sorted(reversed(lineage.nodes), key=lambda one: (abs(one.depth), one.depth))
+    nodes = {one.id: one for one in nearest}
+    in_table = {one.id for one in nearest[:listed]}
+    in_drawing = {one.id for one in nearest[:drawn]}
+    verdicts = verdicts_of(list(in_table | in_drawing)) if verdicts_of else {}
     boxes = [
         _box(one, lineage.root, links, verdicts.get(one.id, {}))
         for one in sorted(lineage.nodes, key=lambda one: (one.step or "", one.partition or "", one.id))
-        if one.id in drawn
+        if one.id in in_drawing
     ]
     edges = [(edge.based_on, edge.thing_id) for edge in lineage.edges]
     based_on: dict[str, list[str]] = {}
@@ -84,15 +93,15 @@ def graph(lineage: Lineage, links: Links | None = None, verdicts: Counts | None 
                 "node": one,
                 "href": links(one.id) if links else "",
                 "made": time(one.created_at),
-                "based_on": [lineage[other] for other in based_on.get(one.id, ())[:20]],
+                "based_on": [nodes[other] for other in based_on.get(one.id, ())[:20]],
                 "more": max(0, len(based_on.get(one.id, ())) - 20),
                 "verdicts": verdicts.get(one.id),
             }
             for one in lineage.nodes
-            if one.id in listed
+            if one.id in in_table
         ],
-        "not_drawn": len(lineage.nodes) - len(drawn),
-        "not_listed": len(lineage.nodes) - len(listed),
+        "not_drawn": len(nodes) - len(in_drawing),
+        "not_listed": len(nodes) - len(in_table),
         "upstream": len(lineage.upstream),
         "downstream": len(lineage.downstream),
     }

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlassets.pages import lineage as lineages
@@ -96,9 +97,8 @@ def routes(store: Store, places: one_thing.Places) -> "list[Route]":
 
     def lineage(request: "Request") -> "Response":
         thing = found(request)
-        around = store.lineage(thing.id)
-        counts = one_thing.verdict_counts(store, [one.id for one in around.nodes[: lineages.LISTED]])
-        graph = lineages.graph(around, places.thing, counts)
+        counts = partial(one_thing.verdict_counts, store)
+        graph = lineages.graph(store.lineage(thing.id), places.thing, counts)
         return page(render("lineage.html", title=f"Lineage of {thing}", graph=graph, thing=thing))
 
     def lineage_plain(request: "Request") -> "Response":

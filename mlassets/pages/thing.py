@@ -4,11 +4,12 @@ import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from mlassets.pages.lineage import around, graph
+from mlassets.pages.lineage import NEARBY, around, graph
 from mlassets.pages.rendering import flat, render, shown, time
 from mlassets.quality.report import describe_verdicts
 from mlassets.summaries import counted
@@ -109,7 +110,7 @@ def thing_page(store: Store, thing: Thing, places: Places) -> str:
         verdicts=describe_verdicts(verdicts),
         counts=counted(verdicts),
         report=store.report_path(thing.id) is not None,
-        graph=graph(lineage, places.thing, verdict_counts(store, [one.id for one in lineage.nodes])),
+        graph=graph(lineage, places.thing, partial(verdict_counts, store), drawn=NEARBY, listed=NEARBY),
         whole=whole,
         files=[
             {"file": one, "own": one.path.startswith(f"{thing.folder}/"), "type": kind_of(one)}
