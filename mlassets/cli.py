@@ -18,7 +18,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from mlassets.commands import browsing as browsing_commands
-from mlassets.commands import comparing
+from mlassets.commands import comparing, finding
 from mlassets.commands import lineage as lineage_commands
 from mlassets.commands.shared import (
     BLOCKED,
@@ -68,6 +68,7 @@ app.add_typer(catalog, name="catalog")
 app.add_typer(browsing_commands.app)
 app.add_typer(lineage_commands.app)
 app.add_typer(comparing.app)
+app.add_typer(finding.app)
 
 ProjectArgument = Annotated[str | None, typer.Argument(help="Only this project.")]
 SegmentOption = Annotated[str | None, typer.Option(help="Only this segment.")]

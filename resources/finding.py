@@ -59,7 +59,12 @@ class Order:
 
 
 class Found:
-    """What a query finds; nothing is looked up until it is asked for, and then as the catalog is at that moment."""
+    """What a query finds; nothing is looked up until it is asked for, and then as the catalog is at that moment.
+
+    Attributes:
+        query: The query, as a tree.
+        orders: What it is sorted by.
+    """
 
     def __init__(
         self,
@@ -79,7 +84,7 @@ class Found:
         """
         self._catalog, self._lake = catalog, lake
         self.query = filters.parse(query)
-        self._orders = parse_sort(sort)
+        self.orders = parse_sort(sort)
         for name, number in (("limit", limit), ("offset", offset)):
             if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
                 raise BadQuery(f"{name} is a whole number from 0, not {number!r}")
@@ -237,11 +242,11 @@ class _Search:
     def _query(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         query = sa.select(*columns).select_from(THINGS).where(*self._where)
         ordering: list[Any] = []
-        for number, order in enumerate(self._found._orders):
+        for number, order in enumerate(self._found.orders):
             query, keys = self._ordered(query, order, number)
             ordering += keys
-        if not any(order.field == Field("column", "id") for order in self._found._orders):
-            first_up = bool(self._found._orders) and not self._found._orders[0].descending
+        if not any(order.field == Field("column", "id") for order in self._found.orders):
+            first_up = bool(self._found.orders) and not self._found.orders[0].descending
             ordering.append(THINGS.c.id.asc() if first_up and self._by_time else THINGS.c.id.desc())
         query = query.order_by(*ordering)
         if self._found._limit is not None:
@@ -253,7 +258,7 @@ class _Search:
     @property
     def _by_time(self) -> bool:
         """Whether it is sorted by the time alone: the index serves that from both ends."""
-        return self._found._orders[0].field == filters.CREATED_AT
+        return self._found.orders[0].field == filters.CREATED_AT
 
     def _ordered(self, query: sa.Select[Any], order: Order, number: int) -> tuple[sa.Select[Any], list[Any]]:
         """Return the query with what it is sorted by, and the keys."""
