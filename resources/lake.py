@@ -205,22 +205,30 @@ class Lake(ABC):
         return named or quote(self.uri, safe="")
 
     def named(self, name: str) -> "Lake":
-        """Return another lake by its name in the settings, or as `name` of that lake gives it.
+        """Return another lake by its name in the settings, or by where the settings say that one is.
 
         Raises:
             UnknownLake: If the settings name no such lake.
         """
-        if name == self.name:
+        if name in (self.name, self.uri):
             return self
-        known = {**self.names, **{quote(uri, safe=""): uri for uri in self.names.values()}}
+        known = {**self.names, **{uri: uri for uri in self.names.values()}}
         if name not in known:
             raise UnknownLake(
                 f"{name!r} is no lake that the settings name; they name {', '.join(self.names) or 'none'}. Put it into "
                 f'MLASSETS_LAKES, a JSON object of names and locations: {{{json.dumps(name)}: "s3://bucket/prefix"}}'
             )
-        if name not in self._others:
-            self._others[name] = self._open_other(known[name])
-        return self._others[name]
+        return self.at(known[name])
+
+    def at(self, uri: str) -> "Lake":
+        """Return the lake at any location, opened as this one was.
+
+        Raises:
+            LakeError: If it is of no kind that is supported.
+        """
+        if uri not in self._others:
+            self._others[uri] = self._open_other(uri)
+        return self._others[uri]
 
     def full(self, path: str) -> str:
         """Return `path` as the file system knows it.
@@ -276,14 +284,17 @@ class Lake(ABC):
         Raises:
             LakeError: If `source` cannot be read.
         """
-        try:
-            raw = source.open("rb", buffering=0)
-        except OSError as error:
-            raise LakeError(f"{source} cannot be read: {error.strerror}") from error
-        with raw, self._new_file(path) as sink:
+        with self._reading_local(source) as raw, self._new_file(path) as sink:
             while chunk := raw.read(_CHUNK):
                 sink.write(chunk)
         return Written(path, sink.size, sink.hexdigest())
+
+    @staticmethod
+    def _reading_local(source: Path) -> IO[bytes]:
+        try:
+            return source.open("rb", buffering=0)
+        except OSError as error:
+            raise LakeError(f"{source} cannot be read: {error.strerror}") from error
 
     def write_table(
         self, path: str, data: pa.Table | pa.RecordBatchReader, *, unless: str | None = None
@@ -323,6 +334,24 @@ class Lake(ABC):
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise LakeError(f"{path} cannot be written as Parquet: {error}") from error
         return None if sink.discarded else Written(path, sink.size, sink.hexdigest(), rows)
+
+    def copy_in(self, path: str, source: Path, content: str) -> bool:
+        """Copy a local file to `path`, whole or not at all, if its hash is `content`, and say whether it is.
+
+        What is at `path` is replaced, which nobody notices who reads what has this hash.
+
+        Raises:
+            LakeError: If `source` cannot be read, or `path` not be written.
+        """
+        with self._reading_local(source) as raw, self._new_file(path) as sink:
+            while chunk := raw.read(_CHUNK):
+                sink.write(chunk)
+            sink.discarded = sink.hexdigest() != content
+        return not sink.discarded
+
+    @abstractmethod
+    def keep(self, path: str) -> None:
+        """Let a file that is there already survive a power cut, too, once the next name is claimed."""
 
     @abstractmethod
     def read_bytes(self, path: str) -> bytes:
@@ -543,6 +572,27 @@ class Folder(Lake):
             self._pending.clear()
             raise
         return written
+
+    def copy_in(self, path: str, source: Path, content: str) -> bool:
+        """Stage the copy, and give it its name once it is whole."""
+        staged = f"tmp/{uuid4().hex}"
+        try:
+            if not super().copy_in(staged, source, content):
+                return False
+            with self._writing(path):
+                self._make_folder(self.full(path))
+                os.replace(self.full(staged), self.full(path))  # noqa: PTH105
+        except BaseException:
+            self.delete(staged)
+            raise
+        self._pending.files.discard(self.full(staged))
+        self.keep(path)
+        return True
+
+    def keep(self, path: str) -> None:
+        """Bring it safely to the disk with the next name."""
+        self._pending.files.add(self.full(path))
+        self._pending.folders.add(_folder_of(self.full(path)))
 
     def _claim(self, staged: str, path: str) -> None:
         """Give a staged file its name, unless other bytes have it."""

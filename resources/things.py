@@ -53,15 +53,16 @@ from resources.lake import (
     open_lake,
     reached,
 )
-from resources.references import instead, is_id, resolve
+from resources.references import instead, is_id, parse_address, resolve
 from resources.settings import Settings
 from resources.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
-    from resources.handles import Artifact, Dataset, Provenance
+    from resources.copying import Copied
     from resources.finding import Found
+    from resources.handles import Artifact, Dataset, Provenance
     from resources.keeping import Progress
     from resources.lineage import Lineage, Node
     from resources.snapshot import Snapshot
@@ -466,6 +467,11 @@ class Thing:
     def size(self) -> int:
         """Bytes of all its files, those that it shares with other versions included."""
         return sum(one.size for one in self.components)
+
+    @property
+    def lake(self) -> Lake:
+        """The lake that holds its manifest."""
+        return self._lake
 
     @property
     def address(self) -> str:
@@ -1017,6 +1023,49 @@ class Store:
 
         return functions.run(self, function, inputs or {}, parameters or {}, name, labels)
 
+    def copy(
+        self,
+        reference: "Reference",
+        to: "Store | str",
+        *,
+        with_lineage: bool = False,
+        progress: "Progress | None" = None,
+    ) -> "Copied":
+        """Copy a Thing to another lake, or from another one to this: every file is compared with its hash on the way.
+
+        It keeps its id, its verdicts, and what was said of it since. A copy that was killed is not there; doing it
+        again goes on where it ended. The catalog over there is told where `to` is a store; elsewhere `mlassets catalog
+        sync` adopts what has come.
+
+        Args:
+            reference: The Thing, or what names it; also the address of one in a lake that the settings name.
+            to: A store; or a lake as the settings call it, or by where it is.
+            with_lineage: Whether all that it is based on goes first.
+            progress: Called with what is copied, how much is done, and how much there is.
+
+        Raises:
+            UnknownThing: If there is no such Thing.
+            DamagedThing: If a file is missing, or its bytes are not those that were committed.
+            LakeError: If one of the lakes does not answer.
+        """
+        from resources import copying, keeping
+
+        thing = reference if isinstance(reference, Thing) else self.get(reference)
+        return copying.copy(self, thing, to, with_lineage=with_lineage, progress=progress or keeping.silent)
+
+    def point(self, address: str) -> Thing:
+        """Let a Thing of another lake be one of this store's, too, while its files stay where they are.
+
+        Each file is compared with its hash whenever it is read. The settings must name the lake (MLASSETS_LAKES).
+
+        Raises:
+            UnknownLake: If they do not.
+            UnknownThing: If that lake has no such Thing.
+        """
+        from resources import copying
+
+        return copying.point(self, address)
+
     def announce(self, things: Sequence[Thing]) -> None:
         """Tell whoever asked to be told (`on_logged`) of Things that were logged."""
         if self.on_logged is not None and things:
@@ -1270,6 +1319,10 @@ class Store:
         """
         thing_id = reference if is_id(reference) else resolve(self.catalog, reference)
         found = self.catalog.manifest(thing_id) if thing_id else None
+        if found is None and self._is_elsewhere(reference):
+            from resources.copying import thing_at
+
+            return thing_at(self.lake, reference)
         if found is None:
             raise UnknownThing(
                 f"no Thing has the id {reference!r}, nor is it called so{instead(self.catalog, reference)}. "
@@ -1279,6 +1332,13 @@ class Store:
         thing = Thing.from_json(text, self.lake)
         thing.retired_at = datetime.fromisoformat(retired_at) if retired_at else None
         return thing
+
+    def _is_elsewhere(self, reference: str) -> bool:
+        """Say whether a reference is the address of a Thing in another lake."""
+        return reference.startswith(ADDRESS) and parse_address(reference)[0] not in (
+            self.lake.name,
+            self.lake.uri,
+        )
 
     def find(
         self,

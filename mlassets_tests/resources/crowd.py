@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from mlassets_tests.places import Place
 from resources import lake
-from resources.things import Draft, Partition, Store
+from resources.lake import Lake
+from resources.things import Draft, Partition, Store, Thing, shared_paths
 from resources.verdicts import Verdict
 
 CROWD = get_context("forkserver")
@@ -263,3 +264,45 @@ def wait_for_children(children: list[Any]) -> list[int | None]:
     for child in children:
         child.join()
     return [child.exitcode for child in children]
+
+
+def kill_copies_at_every_point(place: Place, thing_id: str, target: str, stride: int) -> int:
+    """Kill a copy at its first marked point, another at its second, and so on; each is then gone on with."""
+    store = place.open()
+    thing = store.get(thing_id)
+    store.catalog.close()
+    for point in range(0, 200, stride):
+        here = f"{target}/{point}"
+        child = os.fork()
+        if not child:
+            lake.on_reached = _killing_at(point)
+            try:
+                store.copy(thing, here)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert status in (0, signal.SIGKILL)
+        copies = store.lake.at(here)
+        visible = copies.exists(f"{thing.folder}/thing.json")
+        assert visible or status
+        if visible:
+            assert_copied(thing, copies)
+        copied = store.copy(thing, here)
+        assert copied.new == (() if visible else (thing_id,))
+        assert_copied(thing, copies)
+        if status == 0:
+            assert copied.bytes == 0
+            return point
+    raise AssertionError("a copy has more than 200 points")
+
+
+def assert_copied(thing: Thing, copies: Lake) -> None:
+    """All that a Thing is made of is in another lake, and whole."""
+    for one in thing.components:
+        assert copies.hash_of(one.path) == one.hash
+    for path in shared_paths(thing.manifest):
+        assert copies.exists(path)
+    there = {entry.path for top in (thing.folder, f"verdicts/{thing.id}") for entry in copies.files(top)}
+    assert there >= {
+        entry.path for top in (thing.folder, f"verdicts/{thing.id}") for entry in thing.lake.files(top)
+    }
