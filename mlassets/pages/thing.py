@@ -14,7 +14,7 @@ from mlassets.pages.rendering import flat, render, shown, time
 from mlassets.quality.report import describe_verdicts
 from mlassets.summaries import counted
 from resources.errors import MlassetsError
-from resources.things import RETIRED, Component, Store, Thing
+from resources.things import RETIRED, Component, Store, Thing, pack
 from resources.verdicts import Verdict
 
 ROWS_SHOWN = 20
@@ -75,7 +75,7 @@ def as_json(store: Store, thing: Thing) -> dict[str, Any]:
         "size": thing.size,
         "address": thing.address,
         "retired": _retired(store, thing),
-        "verdicts": [one.as_dict() for one in store.verdicts(thing.id)],
+        "verdicts": [pack(one.as_dict(), one.claim) for one in store.verdicts(thing.id)],
         "versions": [one.id for one in _versions(store, thing)],
     }
 

@@ -188,7 +188,8 @@ def _counts(verdicts: Sequence[Verdict]) -> list[tuple[str, str, int]]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.4g}"
+    whole = abs(value) < 1e15 and value == round(value)
+    return f"{value:,.0f}" if whole else f"{value:.4g}"
 
 
 def _detail(value: Any) -> str:

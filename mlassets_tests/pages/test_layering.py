@@ -15,7 +15,9 @@ Edges = list[tuple[int, int]]
 def graphs(draw: st.DrawFn) -> tuple[int, Edges]:
     """Any graph without circles: edges lead from smaller numbers to larger ones."""
     count = draw(st.integers(1, 25))
-    pairs = st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)).filter(lambda one: one[0] < one[1])
+    pairs = st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)).filter(
+        lambda one: one[0] < one[1]
+    )
     return count, draw(st.lists(pairs, max_size=60)) if count > 1 else []
 
 
