@@ -30,6 +30,7 @@ from mlassets_tests.processes import processes_of_session, wait_until
 from mlassets_tests.small_homes import departures, land, newest, store_of, write_spec
 from mlassets_tests.uis import Ui, end, start
 from resources.things import Partition
+from resources.uploads import UPLOADS
 
 SEGMENTS = ("EWR", "JFK")
 PROJECT = "late"
@@ -110,6 +111,8 @@ def test_the_location_loads_with_its_assets_checks_and_running_sensors(empty: Ui
         one["assetKey"]["path"][-1]: {check["name"] for check in one["assetChecksOrError"]["checks"]}
         for one in found["assetNodes"]
     }
+    # What people log outside of the pipeline is not judged.
+    assert checks.pop(UPLOADS) == set()
     assert set(checks) == {SOURCES, *STEPS}
     assert all(NO_VERDICT_BLOCKS in names and len(names) > 1 for names in checks.values())
     sensors = found["sensorsOrError"]["results"]
@@ -194,7 +197,7 @@ def test_one_partition_of_one_step_is_run_and_judged_when_asked_for(ui: Ui) -> N
 
 def test_the_graph_shows_every_step(ui: Ui, look: Look) -> None:
     look.page.goto(f"{ui.dagster}/asset-groups")
-    for step in (SOURCES, *STEPS):
+    for step in (SOURCES, *STEPS, UPLOADS):
         expect(look.page.get_by_text(step, exact=True).first).to_be_visible()
 
 
