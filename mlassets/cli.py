@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from mlassets.commands import browsing as browsing_commands
 from mlassets.commands import comparing, finding
 from mlassets.commands import lineage as lineage_commands
+from mlassets.commands import retaining as retaining_commands
 from mlassets.commands.shared import (
     BLOCKED,
     FAILED,
@@ -30,6 +31,7 @@ from mlassets.commands.shared import (
     home_of,
     out,
     print_json,
+    reading_bars,
     stop,
 )
 from mlassets.stopping import Stopped, stop_if_asked, stopping_at_signals
@@ -67,6 +69,7 @@ catalog = typer.Typer(help="The index of all Things.", no_args_is_help=True)
 app.add_typer(catalog, name="catalog")
 app.add_typer(browsing_commands.app)
 app.add_typer(lineage_commands.app)
+app.add_typer(retaining_commands.app)
 app.add_typer(comparing.app)
 app.add_typer(finding.app)
 
@@ -477,7 +480,7 @@ def rebuild(home: HomeOption = None, json_output: JsonOption = False) -> None:
 
 
 def _report_sync(where: Any, what: str, json_output: bool) -> None:
-    with _reading_bars(json_output) as progress:
+    with reading_bars(json_output) as progress:
         found = getattr(where.store, what)(progress)
     if json_output:
         print_json({**vars(found), "damaged": list(found.damaged)})
@@ -497,7 +500,7 @@ def verify(
     json_output: JsonOption = False,
 ) -> None:
     """Read everything in the lake again and name what is damaged. Interrupted, it goes on where it was."""
-    with _reading_bars(json_output) as progress:
+    with reading_bars(json_output) as progress:
         where = home_of(home)
         found = where.store.verify_all(where.settings.home / "verify.jsonl", fresh=fresh, progress=progress)
     if json_output:
@@ -553,36 +556,6 @@ def sweep(
         out.print(f"{len(found):,} files of {size:,} bytes {word}.", highlight=False)
         for one in found:
             out.print(f"  {escape(one.path)}", highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _reading_bars(json_output: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Show on a terminal how much of what has been read, a bar for each kind."""
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = err if json_output else out
-
-    class Done(MofNCompleteColumn):
-        def render(self, task: Any) -> Any:
-            return DownloadColumn().render(task) if task.description == "bytes" else super().render(task)
-
-    columns = (TextColumn("{task.description}"), BarColumn(), Done(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield progress
 
 
 @contextmanager

@@ -521,23 +521,50 @@ class Catalog:
 
         return self._database.read(work)
 
-    def users(self, paths: Sequence[str]) -> dict[str, set[str]]:
-        """Return, by path, the ids of the Things that still have their bytes and have it as a component."""
+    def users(self, files: Mapping[str, str]) -> dict[str, set[str]]:
+        """Return, by path, the ids of the Things that still have their bytes and have it as a component.
+
+        Args:
+            files: The hash of each file, by its path.
+        """
         found: dict[str, set[str]] = {}
+        key = COMPONENTS.c.hash
+        columns = (COMPONENTS.c.path, COMPONENTS.c.thing_id)
+        here = COMPONENTS.c.lake.is_(None) & ~sa.exists().where(
+            THINGS.c.id == COMPONENTS.c.thing_id, THINGS.c.removed_at.is_not(None)
+        )
 
         def work(connection: sa.Connection) -> None:
-            for start in range(0, len(paths), _IDS_PER_QUERY):
-                some = COMPONENTS.c.path.in_(paths[start : start + _IDS_PER_QUERY])
-                query = (
-                    sa.select(COMPONENTS.c.path, COMPONENTS.c.thing_id)
-                    .join(THINGS, THINGS.c.id == COMPONENTS.c.thing_id)
-                    .where(some, COMPONENTS.c.lake.is_(None), THINGS.c.removed_at.is_(None))
-                )
-                for row in connection.execute(query):
+            for row in _rows_of(connection, columns, key, sorted(set(files.values())), also=here):
+                if row.path in files:
                     found.setdefault(row.path, set()).add(row.thing_id)
 
         self._database.read(work)
         return found
+
+    def with_bytes(self, ids: Sequence[str]) -> set[str]:
+        """Return those of `ids` that are Things and still have their bytes."""
+        kept = THINGS.c.removed_at.is_(None)
+
+        def work(connection: sa.Connection) -> set[str]:
+            return {row.id for row in _rows_of(connection, (THINGS.c.id,), THINGS.c.id, ids, also=kept)}
+
+        return self._database.read(work)
+
+    def steps(self) -> list[str]:
+        """Return the steps of which there are Things, sorted."""
+        step = THINGS.c.step
+        each = sa.select(sa.func.min(step).label("step")).cte("each", recursive=True)
+        # From one step to the next within the index, however many Things each has.
+        after = sa.select(sa.func.min(step)).where(step > each.c.step).correlate(each).scalar_subquery()
+        each = each.union_all(sa.select(after).where(each.c.step.is_not(None)))
+        found = self._database.read(lambda connection: connection.scalars(sa.select(each)).all())
+        return sorted(one for one in found if one is not None)
+
+    @staticmethod
+    def newest_ids(step: str) -> sa.Select[Any]:
+        """Return a query for the id of the newest version of every partition of `step`, retired ones left out."""
+        return _newest_ids(step)
 
     def check_runs(self) -> set[tuple[str, str]]:
         """Return every (Thing, check run) that has verdicts."""

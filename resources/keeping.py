@@ -369,16 +369,22 @@ def garbage(lake: Lake, catalog: Catalog, older_than: timedelta) -> dict[str, li
     # A manifest that was lost leaves files to which later versions may point.
     used = {_sweep_group(path) for path in catalog.used(paths)}
     left = {group: entries for group, entries in found.items() if group not in used}
-    # What a removal that was interrupted had marked, and not yet deleted. Marks and claims lie in the folder itself.
-    marked = [
-        entry
-        for group, since in removed.items()
-        if group in committed and since < limit
-        for entry in groups[group]
-        if "/" in entry.path.removeprefix(f"{group}/") or not entry.path.endswith(".json")
-    ]
-    users = catalog.users([entry.path for entry in marked])
-    return left | {entry.path: [entry] for entry in marked if entry.path not in users}
+    # What a removal that was interrupted had marked, and not yet deleted.
+    over = [group for group, since in removed.items() if group in committed and since < limit]
+    files = _files_of(catalog, [group.rpartition("/")[2] for group in over])
+    users = catalog.users(files)
+    there = {entry.path: [entry] for group in over for entry in groups[group]}
+    return left | {path: there[path] for path in files if path in there and path not in users}
+
+
+def _files_of(catalog: Catalog, ids: Sequence[str]) -> dict[str, str]:
+    """Return the hashes of the files of some Things, by path."""
+    return {
+        component["path"]: component["hash"]
+        for text in catalog.manifests_of(ids).values()
+        for component in json.loads(text)["components"]
+        if component.get("lake") is None
+    }
 
 
 def sweep(lake: Lake, catalog: Catalog, older_than: timedelta) -> list[str]:
@@ -393,6 +399,11 @@ def sweep(lake: Lake, catalog: Catalog, older_than: timedelta) -> list[str]:
         else:
             lake.delete_folder(group)
     return sorted([*deleted, *lake.unfinished(datetime.now(UTC) - older_than)])
+
+
+def owner_of(path: str) -> str:
+    """Return the id of the Thing in whose folder a component lies."""
+    return _sweep_group(path).rpartition("/")[2]
 
 
 def _sweep_group(path: str) -> str:

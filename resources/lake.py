@@ -408,6 +408,10 @@ class Lake(ABC):
         """Give up uploads that were begun before a time and never finished, and return their names."""
         return []
 
+    def clock_skew(self) -> float:
+        """Return by how many seconds the storage's clock is ahead of this machine's; 0 where it is the same."""
+        return 0.0
+
     @abstractmethod
     def location(self, path: str) -> str:
         """Return where `path` is for the world outside: an absolute local path or a URI."""

@@ -6,7 +6,7 @@ removed or never came along with a copy still says what that was: an edge stays,
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -260,13 +260,7 @@ def _by_distance(
 
 
 def _described(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    columns = [
-        THINGS.c.id,
-        *(
-            THINGS.c[name] if name in THINGS.c else sa.literal(None, sa.Text).label(name)
-            for name in _DESCRIBED
-        ),
-    ]
+    columns = [THINGS.c.id, *(THINGS.c[name] for name in _DESCRIBED)]
     found: dict[str, Mapping[str, Any]] = {}
     for start in range(0, len(ids), _IDS_PER_QUERY):
         query = sa.select(*columns).where(THINGS.c.id.in_(ids[start : start + _IDS_PER_QUERY]))
@@ -281,8 +275,13 @@ def _node(thing_id: str, depth: int, row: Mapping[str, Any] | None) -> Node:
     return Node(thing_id, depth, state, **{name: row[name] for name in _DESCRIBED})
 
 
-def upstream_of(connection: sa.Connection, starts: sa.Select[Any]) -> Iterable[str]:
-    """Return the ids that a query gives, and those of all that these were made from."""
+def upstream_of(connection: sa.Connection, starts: sa.Select[Any] | Sequence[str]) -> Iterator[str]:
+    """Yield the ids of some Things, given as a query or one by one, and those of all that these were made from."""
+    if not isinstance(starts, sa.Select):
+        for some in range(0, len(starts), _IDS_PER_QUERY):
+            ids = sa.select(THINGS.c.id).where(THINGS.c.id.in_(starts[some : some + _IDS_PER_QUERY]))
+            yield from upstream_of(connection, ids)
+        return
     needed = starts.cte("needed", recursive=True)
     needed = needed.union(sa.select(EDGES.c.based_on).where(EDGES.c.thing_id == needed.c.id))
-    return connection.execute(sa.select(needed)).scalars()
+    yield from connection.execute(sa.select(needed)).scalars()

@@ -6,6 +6,7 @@ may hold what an older one holds: so the newest release with an alias is the one
 
 from resources.things import Partition, Store, Thing
 
+STEP = "publish"
 ALIAS = "alias"
 CHAMPION = "champion"
 CHALLENGER = "challenger"

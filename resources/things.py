@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from resources.handles import Artifact, Dataset, Provenance
     from resources.keeping import Progress
     from resources.lineage import Lineage, Node
+    from resources.retaining import Collected, Plan
     from resources.snapshot import Snapshot
     from resources.uploads import New, Reference
     from resources.verifying import Verified
@@ -1650,6 +1651,34 @@ class Store:
         reached("mark written")
         self.catalog.retire({thing.id: json.loads(self.lake.read_bytes(path))["retired_at"]})
         return self.get(thing.id)
+
+    def removable(self, grace: timedelta = timedelta(days=30)) -> "Plan":
+        """Say which bytes `gc` would remove, how many, and why other retired Things stay; nothing is changed.
+
+        Args:
+            grace: For how long a Thing must have been retired.
+        """
+        from resources.retaining import plan
+
+        return plan(self, grace)
+
+    def gc(self, grace: timedelta = timedelta(days=30), progress: "Progress | None" = None) -> "Collected":
+        """Remove the bytes of Things that were retired long enough ago; what they said and came from stays.
+
+        What a release that is not retired was made from is never touched, nor are files that others share. A Thing
+        whose bytes are gone is still found and still in every lineage; reading its data raises `RemovedThing`.
+
+        Args:
+            grace: For how long a Thing must have been retired. No commit and no reading may take longer.
+            progress: Called with what is being done, how much of it is, and how much there is.
+
+        Raises:
+            CannotRemove: If manifests in the lake cannot be read, as nobody knows what they need.
+            LakeUnreachable: If the lake does not answer.
+        """
+        from resources import keeping, retaining
+
+        return retaining.collect(self, grace, progress or keeping.silent)
 
     def claim(self, thing_id: str, name: str, record: bytes) -> bytes:
         """Put `record` beside a Thing's manifest under `name`, unless there is one: whoever is first has it for ever.

@@ -110,7 +110,7 @@ def write_query(
 def tables(store: Store) -> dict[str, str]:
     """Return the names of all tables that a query may read, each with what it holds."""
     found = {name: description for name, (description, _) in _CATALOG.items()}
-    for step in _steps(store.catalog):
+    for step in store.catalog.steps():
         for row in store.catalog.newest_of(step):
             name = table_name(_first(row), step)
             found.setdefault(name, f"{step} of {_first(row)}: the newest version of each partition")
@@ -193,7 +193,7 @@ class _Tables:
 
     def _things(self, name: str) -> list[Thing]:
         wanted = table_name(name, "")[:-1]
-        for step in _steps(self._store.catalog):
+        for step in self._store.catalog.steps():
             end = table_name("", step)
             plain = step == _SOURCES and not wanted.endswith(end)
             if not plain and not wanted.endswith(end):
@@ -287,18 +287,6 @@ def _unified(name: str, things: Sequence[Thing]) -> pa.Schema:
             f"reads the table {name!r}, whose versions do not fit together: {error}. Choose versions that do "
             f"(`--version`), from {things[0].id} to {things[-1].id}"
         ) from error
-
-
-def _steps(catalog: Catalog) -> list[str]:
-    """Return the steps of which there are Things, sorted."""
-    step = THINGS.c.step
-    first = sa.select(sa.func.min(step).label("step")).cte("each", recursive=True)
-    # From one step to the next within the index, however many Things each has.
-    after = sa.select(sa.func.min(step)).where(step > first.c.step).correlate(first).scalar_subquery()
-    each = first.union_all(sa.select(after).where(first.c.step.is_not(None)))
-    return sorted(
-        one for one in catalog.read(lambda connection: connection.scalars(sa.select(each)).all()) if one
-    )
 
 
 def _attributes(kind: str) -> sa.Select[Any]:

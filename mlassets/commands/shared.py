@@ -1,6 +1,8 @@
 """What all commands share: their options, how they print, how they end."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -36,3 +38,33 @@ def home_of(home: Path | None) -> Any:
 def print_json(value: object) -> None:
     """Print JSON to standard output, and nothing else."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def reading_bars(json_output: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show on a terminal how much of what has been read, a bar for each kind."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = err if json_output else out
+
+    class Done(MofNCompleteColumn):
+        def render(self, task: Any) -> Any:
+            return DownloadColumn().render(task) if task.description == "bytes" else super().render(task)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), Done(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield progress
