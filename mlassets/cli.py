@@ -21,6 +21,7 @@ from mlassets.commands import browsing as browsing_commands
 from mlassets.commands import comparing, finding
 from mlassets.commands import lineage as lineage_commands
 from mlassets.commands import retaining as retaining_commands
+from mlassets.commands import storing as storing_commands
 from mlassets.commands.shared import (
     BLOCKED,
     FAILED,
@@ -70,6 +71,7 @@ app.add_typer(catalog, name="catalog")
 app.add_typer(browsing_commands.app)
 app.add_typer(lineage_commands.app)
 app.add_typer(retaining_commands.app)
+app.add_typer(storing_commands.app)
 app.add_typer(comparing.app)
 app.add_typer(finding.app)
 

@@ -48,7 +48,16 @@ def definitions(home: str | None = None) -> dg.Definitions:
         home: Folder of the deployment; None takes `MLASSETS_HOME` when a run starts.
     """
     owners = settings_of(home).owners
-    assets = [sources, draw_data, model_ready, model, aggregate, review, publish, uploads]
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
+        sources,
+        draw_data,
+        model_ready,
+        model,
+        aggregate,
+        review,
+        publish,
+        uploads,
+    ]
     return dg.Definitions(
         assets=dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), assets)
         if owners

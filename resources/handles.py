@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
-from resources.errors import MlassetsError
+from resources.errors import MlassetsError, did_you_mean
 from resources.lake import Lake, LakeError, encode_name, is_inside
 from resources.things import MANIFEST, Component, Thing, UnknownThing, environment_at
 
@@ -175,6 +175,39 @@ class Artifact(Component):
         """What it is called on a disk: its name, with the suffix of what is in it."""
         suffix = _SUFFIXES.get(self.form or "", ".parquet" if self.form else "")
         return self.name if self.name.endswith(suffix) else f"{self.name}{suffix}"
+
+
+def download(thing: Thing, to: Path, component: str | None = None) -> list[Path]:
+    """Copy the files of a Thing, or one of them, to this machine's disk and return where they are.
+
+    Args:
+        thing: The Thing.
+        to: The folder to write to; for one file also the file.
+        component: Name of an artifact or of a file of the dataset; `dataset`; `embedding`.
+
+    Raises:
+        UnknownThing: If it has no such file.
+        DamagedThing: If a file is missing, or its bytes are not those that were committed.
+    """
+    if component is None:
+        to.mkdir(parents=True, exist_ok=True)
+        wanted: list[Component] = [*thing.files.values(), *thing.artifacts.values()]
+        return [thing.fetch(one, _file_at(to, _name_on_disk(one))) for one in wanted]
+    if component in thing.artifacts:
+        return [thing.artifacts[component].download(to)]
+    if component == "dataset":
+        return [thing.dataset.download(to)]
+    found = next((one for one in thing.components if component in (one.name, one.kind)), None)
+    if found is None:
+        names = [one.name for one in thing.components]
+        raise UnknownThing(
+            f"{thing} has no file {component!r}; it has {names}{did_you_mean(component, names)}"
+        )
+    return [thing.fetch(found, _file_at(to, found.name))]
+
+
+def _name_on_disk(component: Component) -> str:
+    return component.file_name if isinstance(component, Artifact) else component.name
 
 
 def _file_at(target: Path, name: str) -> Path:
