@@ -70,7 +70,7 @@ def graph(
         listed: How many are listed at most, the nearest, too.
     """
     # Of equal distance the newest: they are ordered by age.
-    nearest = sorted(reversed(lineage.nodes), key=lambda one: (abs(one.depth), one.depth))
+    nearest = sorted(lineage.nodes[::-1], key=lambda one: (abs(one.depth), one.depth))
     nodes = {one.id: one for one in nearest}
     in_table = {one.id for one in nearest[:listed]}
     in_drawing = {one.id for one in nearest[:drawn]}

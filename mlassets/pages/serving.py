@@ -14,7 +14,7 @@ from mlassets.pages.rendering import policy, render
 from resources.errors import MlassetsError
 from resources.lake import LakeError
 from resources.references import BadReference
-from resources.things import DamagedThing, Store, Thing, UnknownThing
+from resources.things import DamagedThing, RemovedThing, Store, Thing, UnknownThing
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -61,7 +61,7 @@ def routes(store: Store, places: one_thing.Places) -> "list[Route]":
             try:
                 return answer(request)
             except MlassetsError as error:
-                status = 404 if isinstance(error, UnknownThing) else 500 if _is_ours(error) else 400
+                status = 404 if isinstance(error, UnknownThing | RemovedThing) else 500 if _is_ours(error) else 400
                 if request.url.path.endswith(".json"):
                     return plain({"error": str(error)}, status)
                 return page(render("wrong.html", title="This cannot be shown", message=str(error)), status)

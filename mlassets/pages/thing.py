@@ -75,6 +75,7 @@ def as_json(store: Store, thing: Thing) -> dict[str, Any]:
         "size": thing.size,
         "address": thing.address,
         "retired": _retired(store, thing),
+        "removed": _removed(thing),
         "verdicts": [pack(one.as_dict(), one.claim) for one in store.verdicts(thing.id)],
         "versions": [one.id for one in _versions(store, thing)],
     }
@@ -85,12 +86,14 @@ def thing_page(store: Store, thing: Thing, places: Places) -> str:
     verdicts = store.verdicts(thing.id)
     lineage, whole = around(store, thing.id)
     versions = _versions(store, thing)
-    artifacts = list(thing.artifacts.values())
+    removed = _removed(thing)
+    artifacts = [] if removed else list(thing.artifacts.values())
     return render(
         "thing.html",
         title=f"{thing.step} of {thing.partition.key}",
         thing=thing,
         retired=_retired(store, thing),
+        removed=removed,
         run=places.run(thing.run_id),
         preview=_preview(thing),
         parameters=_values(thing.parameters),
@@ -106,7 +109,7 @@ def thing_page(store: Store, thing: Thing, places: Places) -> str:
             for one in artifacts
             if kind_of(one) in ("page", "figure")
         ],
-        texts=list(_texts(thing)),
+        texts=[*_texts(thing, artifacts), *_surroundings(thing)],
         verdicts=describe_verdicts(verdicts),
         counts=counted(verdicts),
         report=store.report_path(thing.id) is not None,
@@ -184,8 +187,18 @@ def _retired(store: Store, thing: Thing) -> dict[str, Any] | None:
     return {name: mark.get(name, known[name]) for name in known}
 
 
+def _removed(thing: Thing) -> dict[str, Any] | None:
+    """Return when the bytes of a Thing were removed, by whom and why."""
+    try:
+        return thing.removed if thing.retired_at is not None else None
+    except (MlassetsError, ValueError):
+        return None
+
+
 def _versions(store: Store, thing: Thing) -> list[Thing]:
-    return store.history(thing.step, thing.partition, limit=VERSIONS_SHOWN)
+    """Return the newest versions of the same step and partition, retired ones too."""
+    query = {"step": thing.step, "partition": thing.partition.key}
+    return store.find(query, limit=VERSIONS_SHOWN, retired=True).things()
 
 
 def _preview(thing: Thing) -> dict[str, Any] | None:
@@ -252,47 +265,36 @@ def _metrics(metrics: Mapping[str, float]) -> dict[str, Any]:
     return {"rows": rows[:VALUES_SHOWN], "left": _left(rows), "intervals": bool(ends)}
 
 
-def _texts(thing: Thing) -> Iterator[dict[str, str]]:
-    """Yield the small artifacts that are text, the spec that it was made under, and what differed from the commit."""
-    texts = [one for one in thing.artifacts.values() if kind_of(one) == "text"]
-    for one in texts[:_TEXTS_SHOWN]:
-        try:
-            text = thing.artifact(one.name).decode("utf-8", "replace")
-        except MlassetsError as error:
-            text = str(error)
-        yield _document(one.name, text)
-    for title, read in _surroundings(thing).items():
-        try:
-            text = read()
-        except (MlassetsError, ValueError) as error:
-            text = str(error)
-        if text:
-            yield _document(title, text)
+def _texts(thing: Thing, artifacts: Sequence[Component]) -> Iterator[dict[str, str]]:
+    """Yield the small artifacts that are text."""
+    for one in [one for one in artifacts if kind_of(one) == "text"][:_TEXTS_SHOWN]:
+        yield from _document(one.name, lambda one=one: thing.artifact(one.name))  # type: ignore[misc]
 
 
-def _surroundings(thing: Thing) -> dict[str, Callable[[], str]]:
-    """Return the texts that the lake keeps of where a Thing was made, each to be read when asked."""
+def _surroundings(thing: Thing) -> Iterator[dict[str, str]]:
+    """Yield the texts that the lake keeps of where a Thing was made."""
 
-    def spec() -> str:
+    def spec() -> bytes:
         found = thing.spec()
-        return json.dumps(found, indent=1, ensure_ascii=False) if found else ""
+        return json.dumps(found, indent=1, ensure_ascii=False).encode() if found else b""
 
-    def code() -> str:
-        return (thing.patch("code") or b"").decode("utf-8", "replace")
+    def folder() -> bytes:
+        own = thing.patch("git")
+        return b"" if own is None or own == thing.patch("code") else own
 
-    def folder() -> str:
-        own = (thing.patch("git") or b"").decode("utf-8", "replace")
-        return "" if own == code() else own
-
-    return {
-        "The spec that it was made under": spec,
-        "What the code had beyond its commit": code,
-        "What the folder that it was made in had beyond its commit": folder,
-    }
+    yield from _document("The spec that it was made under", spec)
+    yield from _document("What the code had beyond its commit", lambda: thing.patch("code") or b"")
+    yield from _document("What the folder that it was made in had beyond its commit", folder)
 
 
-def _document(name: str, text: str) -> dict[str, str]:
-    return {"name": name, "text": text[:LONGEST] + ("…" if len(text) > LONGEST else "")}
+def _document(name: str, read: Callable[[], bytes]) -> Iterator[dict[str, str]]:
+    """Yield a text, or why it cannot be read; nothing if there is none."""
+    try:
+        text = read().decode("utf-8", "replace")
+    except (MlassetsError, ValueError) as error:
+        text = str(error)
+    if text:
+        yield {"name": name, "text": text[:LONGEST] + ("…" if len(text) > LONGEST else "")}
 
 
 def _provenance(thing: Thing) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """What the pages say, and under which headers; asked without a browser."""
 
 import json
+from datetime import timedelta
 from html import escape
 from typing import Any
 from urllib.parse import quote
@@ -277,3 +278,20 @@ def test_the_first_rows_of_several_files_and_of_none(plain: Store) -> None:
     text = client_of(plain).get(f"/things/{empty.id}").text
     assert "0 rows, 1 column" in text
     assert "All rows" in text
+
+
+def test_a_removed_thing_says_so_and_what_is_left_of_it(plain: Store) -> None:
+    draft = Draft(
+        dataset=pa.table({"a": [1]}), artifacts={"curve.png": PNG}, parameters={"kept": "as it was"}
+    )
+    thing = plain.retire(plain.commit("model", Partition.project("late"), draft).id, "too old")
+    plain.gc(grace=timedelta(0))
+    client = client_of(plain)
+    text = client.get(f"/things/{thing.id}").text
+    for part in ("removed</span>", "too old", "as it was", "its files are gone"):
+        assert part in text
+    assert "<img" not in text
+    assert client.get(f"/things/{thing.id}/artifacts/curve.png").status_code == 404
+    assert as_json(plain, plain.get(thing.id))["removed"]["user"]
+    state = client.get(f"/things/{thing.id}/lineage.json").json()["nodes"][0]["state"]
+    assert state == "removed"
