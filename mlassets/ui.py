@@ -307,7 +307,7 @@ def _require_free(host: str, *ports: int) -> None:
             try:
                 probe.bind((host, port))
             except OSError as error:
+                both = " (Dagster takes that one, Things and reports the next)" if len(ports) > 1 else ""
                 raise PortTaken(
-                    f"cannot listen on port {port} of {host}: {error.strerror}; choose another with --port "
-                    "(Dagster takes that one, the reports the next)"
+                    f"cannot listen on port {port} of {host}: {error.strerror}; choose another with --port{both}"
                 ) from None

@@ -100,9 +100,11 @@ def test_the_list_names_what_was_judged_with_every_text_escaped(port: int, judge
     assert "never-judged" not in text
 
 
-def test_the_start_page_leads_to_the_list(port: int) -> None:
+def test_the_start_page_leads_to_all_things_and_the_list_of_reports_does_too(port: int) -> None:
     status, headers, _ = ask(port, "/")
-    assert (status, headers["location"]) == (307, "/reports")
+    assert (status, headers["location"]) == (307, "/things")
+    assert b'href="/things"' in ask(port, "/reports")[2]
+    assert b'href="/reports"' in ask(port, "/things")[2]
 
 
 @pytest.mark.parametrize(

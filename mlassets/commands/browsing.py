@@ -15,7 +15,7 @@ def things(
         str, typer.Argument(metavar="[QUERY]", help="What to search for first, as `find` takes it.")
     ] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3002,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 3002,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     home: HomeOption = None,
 ) -> None:
