@@ -1,8 +1,10 @@
 """What the pages say, and under which headers; asked without a browser."""
 
 import json
+import re
 from datetime import timedelta
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -256,9 +258,12 @@ def test_a_search_that_makes_no_sense_is_told_above_the_list(plain: Store) -> No
     assert "ticket" in client.get("/things", params={"q": "labels.tiket=1"}).text
 
 
-def test_the_examples_of_searches_can_be_read() -> None:
+def test_the_examples_of_searches_can_be_read_and_are_those_of_the_how_to() -> None:
     for query, _ in EXAMPLES:
         filters.parse(query)
+    page = Path(__file__).parents[2] / "docs/how-to/browse.md"
+    told = re.findall(r"^\| `([^`]+)` \| [^`|]+ \|$", page.read_text(encoding="utf-8"), re.M)
+    assert told == [query for query, _ in EXAMPLES]
 
 
 def test_an_address_says_what_was_asked() -> None:
