@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -696,6 +697,17 @@ class Folder(Lake):
         self._pending.forget(full)
         with suppress(FileNotFoundError):
             shutil.rmtree(full)
+
+    def clock_skew(self) -> float:
+        """Return by how many seconds the clock of what holds the folder is ahead, which may be a file server's."""
+        probe = f"tmp/{uuid4().hex}"
+        with self._writing(probe):
+            self._make_folder(self.full(probe))
+            Path(self.full(probe)).touch()
+        try:
+            return os.stat(self.full(probe)).st_mtime - time.time()  # noqa: PTH116
+        finally:
+            self.delete(probe)
 
     def location(self, path: str) -> str:
         """Return the absolute path of a file."""

@@ -33,6 +33,7 @@ GRACE = timedelta(days=30)
 
 _BATCH = 500
 _KEPT_NAMED = 1000
+_SECONDS_OF_DOUBT = 2.0
 _UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _FIELDS = ("keep_last", "keep_for")
 
@@ -272,8 +273,9 @@ def _releases_in_use(store: Store, policies: Mapping[str, Policy]) -> set[str]:
 
 def earliest_now(store: Store) -> datetime:
     """Return the time by the clock that is furthest behind: this host's, the database's or the lake's."""
-    skews = (0.0, store.catalog.clock_skew(), store.lake.clock_skew())
-    return datetime.now(UTC) + timedelta(seconds=min(skews))
+    behind = min(store.catalog.clock_skew(), store.lake.clock_skew())
+    # Less than that cannot be told apart from the time that asking takes.
+    return datetime.now(UTC) + timedelta(seconds=behind if behind < -_SECONDS_OF_DOUBT else 0.0)
 
 
 def plan(store: Store, grace: timedelta = GRACE, now: datetime | None = None) -> Plan:

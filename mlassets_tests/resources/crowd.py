@@ -9,6 +9,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -306,3 +307,42 @@ def assert_copied(thing: Thing, copies: Lake) -> None:
     assert there >= {
         entry.path for top in (thing.folder, f"verdicts/{thing.id}") for entry in thing.lake.files(top)
     }
+
+
+def kill_removals_at_points(place: Place, every: int) -> int:
+    """Kill a removal at a marked point, the next one `every` points later, and so on; return the last point.
+
+    After each, what is not retired is whole, and another removal finishes the work.
+    """
+    store = place.open()
+    for point in range(0, 100, every):
+        kept = store.commit("model", EWR, draft(3 * point, rows=3))
+        shared = store.commit("model", EWR, draft(3 * point, rows=3))
+        gone = [store.commit("model", EWR, draft(3 * point + 1, rows=3)) for _ in range(2)]
+        for thing in (shared, *gone):
+            store.retire(thing.id, "for the test")
+        store.catalog.close()
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                lake.on_reached = _killing_at(point)
+                store.gc(timedelta(0))
+                code = 0
+            except BaseException:  # noqa: BLE001
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert status in (0, signal.SIGKILL)
+        assert_whole(store, [store.get(kept.id)])
+        assert point % 5 or store.verify_all().damaged == ()
+        store.gc(timedelta(0))
+        store.sweep(timedelta(0))
+        assert all(store.get(thing.id).removed for thing in (shared, *gone))
+        left = {part.path for thing in gone for part in thing.components if store.lake.exists(part.path)}
+        assert left == set()
+        assert_whole(store, [store.get(kept.id)])
+        if status == 0:
+            return point
+    raise AssertionError("a removal has more than 100 points")
