@@ -69,8 +69,9 @@ def graph(
         drawn: How many Things are drawn at most, the nearest to the one that was asked about, the newest of these.
         listed: How many are listed at most, the nearest, too.
     """
-    # Of equal distance the newest: they are ordered by age.
-    nearest = sorted(lineage.nodes[::-1], key=lambda one: (abs(one.depth), one.depth))
+    # Of equal distance the newest first: a lineage has them by age, and sorting is stable.
+    newest_first = lineage.nodes[::-1]
+    nearest = sorted(newest_first, key=lambda one: (abs(one.depth), one.depth))
     nodes = {one.id: one for one in nearest}
     in_table = {one.id for one in nearest[:listed]}
     in_drawing = {one.id for one in nearest[:drawn]}

@@ -61,7 +61,9 @@ def routes(store: Store, places: one_thing.Places) -> "list[Route]":
             try:
                 return answer(request)
             except MlassetsError as error:
-                status = 404 if isinstance(error, UnknownThing | RemovedThing) else 500 if _is_ours(error) else 400
+                status = (
+                    404 if isinstance(error, UnknownThing | RemovedThing) else 500 if _is_ours(error) else 400
+                )
                 if request.url.path.endswith(".json"):
                     return plain({"error": str(error)}, status)
                 return page(render("wrong.html", title="This cannot be shown", message=str(error)), status)

@@ -14,7 +14,8 @@ from mlassets.pages.rendering import flat, render, shown, time
 from mlassets.quality.report import describe_verdicts
 from mlassets.summaries import counted
 from resources.errors import MlassetsError
-from resources.things import RETIRED, Component, Store, Thing, pack
+from resources.lake import LakeError
+from resources.things import MANIFEST, RETIRED, Component, Store, Thing, pack
 from resources.verdicts import Verdict
 
 ROWS_SHOWN = 20
@@ -86,16 +87,18 @@ def thing_page(store: Store, thing: Thing, places: Places) -> str:
     verdicts = store.verdicts(thing.id)
     lineage, whole = around(store, thing.id)
     versions = _versions(store, thing)
-    removed = _removed(thing)
-    artifacts = [] if removed else list(thing.artifacts.values())
+    away = _away(store, thing)
+    removed = None if away else _removed(thing)
+    artifacts = [] if removed or away else list(thing.artifacts.values())
     return render(
         "thing.html",
         title=f"{thing.step} of {thing.partition.key}",
         thing=thing,
-        retired=_retired(store, thing),
+        away=away,
+        retired=_retired(store, thing, away),
         removed=removed,
         run=places.run(thing.run_id),
-        preview=_preview(thing),
+        preview=_preview(thing, away),
         parameters=_values(thing.parameters),
         labels=_values(thing.labels),
         metrics=_metrics(thing.metrics),
@@ -109,7 +112,7 @@ def thing_page(store: Store, thing: Thing, places: Places) -> str:
             for one in artifacts
             if kind_of(one) in ("page", "figure")
         ],
-        texts=[*_texts(thing, artifacts), *_surroundings(thing)],
+        texts=[] if away else [*_texts(thing, artifacts), *_surroundings(thing)],
         verdicts=describe_verdicts(verdicts),
         counts=counted(verdicts),
         report=store.report_path(thing.id) is not None,
@@ -120,7 +123,7 @@ def thing_page(store: Store, thing: Thing, places: Places) -> str:
             for one in thing.components
         ],
         provenance=list(_provenance(thing)),
-        packages=_packages(thing),
+        packages=_packages(thing, away),
         versions=[
             {"thing": one, "same": one.data_version == thing.data_version, "rows": one.rows}
             for one in versions
@@ -175,11 +178,22 @@ def verdict_counts(store: Store, ids: Sequence[str]) -> dict[str, dict[str, int]
     return {one: counted(verdicts.values()) for one, verdicts in newest.items()}
 
 
-def _retired(store: Store, thing: Thing) -> dict[str, Any] | None:
+def _away(store: Store, thing: Thing) -> str:
+    """Say why the lake does not answer, if it does not: asked once, and then not for everything in turn."""
+    try:
+        store.lake.size_of(f"{thing.folder}/{MANIFEST}")
+    except LakeError as error:
+        return str(error)
+    return ""
+
+
+def _retired(store: Store, thing: Thing, away: str = "") -> dict[str, Any] | None:
     """Return when a Thing was retired, by whom and why."""
     if thing.retired_at is None:
         return None
     known = {"retired_at": thing.retired_at.isoformat(), "user": None, "reason": None}
+    if away:
+        return known
     try:
         mark = json.loads(store.lake.read_bytes(f"{thing.folder}/{RETIRED}"))
     except (MlassetsError, ValueError):
@@ -201,13 +215,15 @@ def _versions(store: Store, thing: Thing) -> list[Thing]:
     return store.find(query, limit=VERSIONS_SHOWN, retired=True).things()
 
 
-def _preview(thing: Thing) -> dict[str, Any] | None:
+def _preview(thing: Thing, away: str) -> dict[str, Any] | None:
     """Return the first rows of the dataset; None if there is none."""
     if thing.schema is None:
         return None
     fields = list(thing.schema)
     left_out = max(0, len(fields) - COLUMNS_SHOWN)
     found: dict[str, Any] = {"columns": fields, "shown": fields[:COLUMNS_SHOWN], "left_out": left_out}
+    if away:
+        return {**found, "rows": [], "wrong": away}
     try:
         table = thing.first_rows(ROWS_SHOWN, [one.name for one in found["shown"]])
     except MlassetsError as error:
@@ -325,7 +341,9 @@ def _provenance(thing: Thing) -> Iterator[tuple[str, str]]:
     yield "Environment", shown(known.get("environment") or "")
 
 
-def _packages(thing: Thing) -> dict[str, Any]:
+def _packages(thing: Thing, away: str) -> dict[str, Any]:
+    if away:
+        return {"rows": [], "wrong": away}
     try:
         return {"rows": sorted(thing.packages().items()), "wrong": ""}
     except (MlassetsError, KeyError, ValueError) as error:

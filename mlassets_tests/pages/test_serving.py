@@ -17,8 +17,10 @@ from mlassets.pages.thing import as_json
 from mlassets.pages.things import A_PAGE, EXAMPLES, Asked
 from mlassets.ui import reports_app
 from mlassets_tests.pages.hostile import ODD, Hostile, hostile
+from mlassets_tests.processes import free_port
 from mlassets_tests.quality.test_report import HOSTILE, PNG, parsed
 from resources import filters
+from resources.lake import open_lake
 from resources.settings import Settings
 from resources.things import Draft, Partition, Store
 
@@ -300,3 +302,17 @@ def test_a_removed_thing_says_so_and_what_is_left_of_it(plain: Store) -> None:
     assert as_json(plain, plain.get(thing.id))["removed"]["user"]
     state = client.get(f"/things/{thing.id}/lineage.json").json()["nodes"][0]["state"]
     assert state == "removed"
+
+
+def test_a_lake_that_does_not_answer_is_asked_once_and_the_catalog_for_the_rest(plain: Store) -> None:
+    draft = Draft(
+        dataset=pa.table({"a": [1]}), parameters={"known": "to the catalog"}, artifacts={"notes.txt": b"x"}
+    )
+    thing = plain.commit("model", Partition.project("late"), draft)
+    gone = Store(
+        open_lake("s3://gone/lake", endpoint=f"http://127.0.0.1:{free_port()}", patience=0.2), plain.catalog
+    )
+    text = client_of(gone).get(f"/things/{thing.id}").text
+    for part in ("lake does not answer", "to the catalog", "mlassets reproduce"):
+        assert part in text
+    assert client_of(gone).get("/things").status_code == 200
