@@ -50,6 +50,10 @@ def main(path: str) -> None:
     asked = json.loads(Path(path).read_text("utf-8"))
     told = {"error": "", "trace": ""}
     try:
+        from mlassets.home import Home
+
+        # The home has a lake and no catalog yet.
+        Home(home=asked["home"]).store.sync()
         remake(**asked)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the other process tells it
         told = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}

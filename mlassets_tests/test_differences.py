@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mlassets.differences import Change, NotComparable, changes, diff
+from mlassets.remaking import remake
 from mlassets_tests.small_homes import departures, land, make_all, mlassets, new_home, store_of, write_spec
 from resources.settings import Settings
 from resources.things import Draft, Partition, Store, Thing
@@ -66,7 +67,7 @@ def test_two_models_of_the_same_rows_are_compared_in_pairs(home: Path, tmp_path:
         seed=4,
         model={"candidates": ["baseline"], "metric": "roc_auc"},
     )
-    make_all(copy)
+    remake(str(copy), "model", EWR.key, {"project": ["late"], "segment": ["EWR"]})
     store = store_of(copy)
     found = diff(store, before, store.require("model", EWR))
     assert found.paired is not None

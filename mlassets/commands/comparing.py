@@ -1,13 +1,14 @@
 """`mlassets diff`, `compare`, `reproduce`: what differs between versions, and whether a version can be made again."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mlassets.commands.shared import HomeOption, JsonOption, home_of, out, print_json
+from mlassets.commands.shared import FAILED, HomeOption, JsonOption, err, home_of, out, print_json
 
 app = typer.Typer()
 
@@ -36,6 +37,69 @@ def diff(
         print_json(found.as_dict())
     else:
         print_differences(found)
+
+
+@app.command(rich_help_panel="Catalog")
+def reproduce(
+    thing: Annotated[
+        str, typer.Argument(metavar="THING", help="An id, a name, step:partition@n, an address.")
+    ],
+    environment: Annotated[
+        bool,
+        typer.Option("--environment", help="Install the recorded packages into a virtual environment first."),
+    ] = False,
+    keep: Annotated[
+        Path | None, typer.Option(file_okay=False, help="A new folder for all that it is made in; kept then.")
+    ] = None,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Make a Thing again from its recorded inputs, spec, seed and code, and say whether it comes out the same."""
+    from mlassets.reproducing import reproduce as make_again
+
+    where = home_of(home)
+    with err.status("reproducing") as shown:
+        made = make_again(
+            where.store,
+            where.settings,
+            thing,
+            environment=environment,
+            keep=keep,
+            progress=lambda doing: shown.update(escape(doing)),
+        )
+    if json_output:
+        print_json(made.as_dict())
+    else:
+        print_reproduced(made)
+    raise typer.Exit(0 if made.same else FAILED)
+
+
+def print_reproduced(made: Any) -> None:
+    """Print what came of making a Thing again."""
+    out.print(f"{escape(str(made.thing))}", highlight=False)
+    out.print(f"made again in {made.seconds:.1f} s with {escape(made.code)}", highlight=False)
+    if made.same:
+        out.print("[green]The same, byte for byte[/green]: files, parameters, metrics and labels.")
+    elif made.same_bytes:
+        out.print("[yellow]The same files, byte for byte, but other values beside them.[/yellow]")
+    else:
+        out.print("[red]Not the same.[/red]")
+    if made.reasons:
+        out.print("Known to differ from when it was made:" if made.same else "What may be the cause:")
+    for reason in made.reasons[:SHOWN]:
+        out.print(f"  - {escape(reason)}", highlight=False)
+    if len(made.reasons) > SHOWN:
+        out.print(f"  and {len(made.reasons) - SHOWN:,} more; `--json` has all")
+    if not made.same:
+        if not made.reasons:
+            out.print(
+                "Nothing is known to differ from when it was made: what the step does is not decided by its inputs, "
+                "its spec and its seed alone."
+            )
+        out.print("\nA is what was recorded, B what came out now.")
+        print_differences(made.differences)
+    if made.kept:
+        out.print(f"All of it is in {escape(str(made.kept))}.", highlight=False)
 
 
 def print_differences(found: Any) -> None:
