@@ -5,7 +5,6 @@
 
 import json
 import shutil
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from typer.testing import Result
 
 from mlassets.projects import load_project
 from mlassets.steps import STEPS
+from mlassets_tests.resources.test_migrations import lay_out_as
 from mlassets_tests.small_homes import (
     departures,
     land,
@@ -23,6 +23,7 @@ from mlassets_tests.small_homes import (
     store_of,
     write_spec,
 )
+from resources.settings import Settings
 from resources.things import Partition
 
 COMMANDS = ("demo", "new", "run", "status", "verdicts", "report", "review", "ui", "catalog")
@@ -345,16 +346,17 @@ def test_verify_names_damage_and_ends_with_1(home: Path) -> None:
 
 
 def test_an_old_catalog_asks_to_be_migrated_and_then_works(home: Path) -> None:
-    with sqlite3.connect(home / "catalog.db") as connection:
-        connection.execute("DROP INDEX things_by_step")
-        connection.execute("ALTER TABLE things DROP COLUMN retired_at")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    for path in home.glob("catalog.db*"):
+        path.unlink()
+    lay_out_as("0002", Settings(home=home).catalog)
     asked = mlassets(home, "status")
     assert asked.exit_code == 2
     assert "mlassets catalog migrate" in words(asked.stderr)
-    assert as_json(mlassets(home, "catalog", "migrate", "--json"))["before"] == "0001"
+    assert as_json(mlassets(home, "catalog", "migrate", "--json"))["before"] == "0002"
     assert "already" in mlassets(home, "catalog", "migrate").stdout
     assert mlassets(home, "status").exit_code == 0
+    assert mlassets(home, "catalog", "rebuild").exit_code == 0
+    assert "odd-data" in mlassets(home, "status").stdout
 
 
 def test_sweep_tells_what_would_go_before_it_goes(home: Path) -> None:

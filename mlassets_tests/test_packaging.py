@@ -68,7 +68,7 @@ def test_no_requirement_is_left_over() -> None:
     text = "\n".join(
         path.read_text() for room in ("mlassets", "resources") for path in (ROOT / room).rglob("*.py")
     )
-    modules = {"scikit-learn": "sklearn", "ruamel-yaml": "ruamel"}
+    modules = {"scikit-learn": "sklearn", "ruamel-yaml": "ruamel", "google-re2": "re2"}
     # dagster-webserver is the UI that `mlassets ui` starts; setuptools is what deepchecks imports pkg_resources from;
     # psycopg2 is what SQLAlchemy speaks to PostgreSQL with; tzdata is what zoneinfo reads where the machine has none.
     without_import = {"dagster-webserver", "psycopg2-binary", "setuptools", "tzdata"}
