@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from unicodedata import east_asian_width
 
-from mlassets.pages.layering import lay_out
+from mlassets.pages.layering import lay_out, layered
 
 WIDTH, HEIGHT = 188, 42
 _GAP, _ROW, _EDGE = 52, 54, 16
@@ -75,14 +75,17 @@ def draw(boxes: Sequence[Box], edges: Iterable[tuple[str, str]]) -> Drawing:
 
 
 def draw_groups(boxes: Sequence[Box], edges: Sequence[tuple[str, str]]) -> Drawing:
-    """Return a drawing in which those of one group and layer are one node: large graphs at a glance."""
-    places = lay_out([one.key for one in boxes], edges).places
+    """Return a drawing in which those of one group and layer are one node: large graphs at a glance.
+
+    A node that stands for several leads to the first of them.
+    """
+    layers, _ = layered([one.key for one in boxes], edges)
     members: dict[tuple[object, ...], list[Box]] = defaultdict(list)
     for box in boxes:
-        members[places[box.key][0], *box.group].append(box)
+        members[layers[box.key], *box.group].append(box)
     home = {box.key: next(iter(some)).key for some in members.values() for box in some}
     grouped = [_group(some) for some in members.values()]
-    between = Counter((home[a], home[b]) for a, b in edges if a in home and b in home and home[a] != home[b])
+    between = Counter((home[a], home[b]) for a, b in edges if home[a] != home[b])
     return _drawn(grouped, between)
 
 

@@ -47,7 +47,7 @@ def lay_out(nodes: Sequence[Node], edges: Iterable[tuple[Node, Node]]) -> Layout
     """
     known = set(nodes)
     given = list(dict.fromkeys((a, b) for a, b in edges if a in known and b in known and a != b))
-    layers_of, kept = _layers(nodes, given)
+    layers_of, kept = layered(nodes, given)
     # What passes a layer takes a place in it, so that no edge runs through a node.
     chains: dict[tuple[Node, Node], list[int]] = {}
     numbers = {node: number for number, node in enumerate(nodes)}
@@ -81,10 +81,15 @@ def lay_out(nodes: Sequence[Node], edges: Iterable[tuple[Node, Node]]) -> Layout
     )
 
 
-def _layers(
+def layered(
     nodes: Sequence[Node], edges: Sequence[tuple[Node, Node]]
 ) -> tuple[dict[Node, int], list[tuple[Node, Node]]]:
-    """Return the layer of each node, and the edges that go from a lower one to a higher."""
+    """Return the layer of each node, and those of the edges that go from a lower one to a higher: all but circles.
+
+    Args:
+        nodes: The nodes.
+        edges: Pairs of upstream and downstream node, both of them among the nodes.
+    """
     after: dict[Node, list[Node]] = defaultdict(list)
     waits: dict[Node, int] = dict.fromkeys(nodes, 0)
     for upstream, downstream in edges:

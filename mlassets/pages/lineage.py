@@ -76,18 +76,18 @@ def graph(
     in_table = {one.id for one in nearest[:listed]}
     in_drawing = {one.id for one in nearest[:drawn]}
     verdicts = verdicts_of(list(in_table | in_drawing)) if verdicts_of else {}
-    boxes = [
-        _box(one, lineage.root, links, verdicts.get(one.id, {}))
-        for one in sorted(lineage.nodes, key=lambda one: (one.step or "", one.partition or "", one.id))
-        if one.id in in_drawing
-    ]
+    ordered = sorted(
+        nodes.values(),
+        key=lambda one: (one.id not in in_drawing, one.step or "", one.partition or "", one.id),
+    )
+    boxes = [_box(one, lineage.root, links, verdicts.get(one.id, {})) for one in ordered]
     edges = [(edge.based_on, edge.thing_id) for edge in lineage.edges]
     based_on: dict[str, list[str]] = {}
     for edge in lineage.edges:
         based_on.setdefault(edge.thing_id, []).append(edge.based_on)
     return {
         "root": lineage.root,
-        "things": draw(boxes, edges),
+        "things": draw(boxes[:drawn], edges),
         "groups": draw_groups(boxes, edges) if len(boxes) > AT_A_GLANCE else None,
         "rows": [
             {
@@ -120,7 +120,7 @@ def _box(node: Node, root: str, links: Links | None, counts: Mapping[str, int]) 
         corner=node.short_id,
         kinds=tuple(kinds),
         href=links(node.id) if links and node.state != "missing" else f"#{node.id}",
-        group=(node.step or "", node.project or node.source or node.partition or ""),
+        group=(node.step or "", node.project or node.source or ""),
     )
 
 

@@ -87,7 +87,10 @@ def test_what_is_too_far_to_be_drawn_is_counted() -> None:
     assert (found["not_drawn"], found["not_listed"]) == (51, 551)
     assert len(found["rows"]) == 100
     assert lineage.root in {row["node"].id for row in found["rows"]}
-    assert "51 Things not drawn" in lineage_page(lineage)
+    page = lineage_page(lineage)
+    assert "51 Things are not drawn" in page
+    # At a glance they are counted all the same.
+    assert f"× {DRAWN + 50}" in page
 
 
 def test_a_things_page_shows_no_more_than_what_is_near(tmp_path: object) -> None:
