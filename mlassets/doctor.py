@@ -168,6 +168,21 @@ def _lake(settings: Settings) -> Iterator[_Found]:
         yield "wrong", f"a table that was written to {lake.uri} was read back as {rows}", "Check the storage."
         return
     yield "ok", f"a table was written to {lake.uri}, scanned and deleted"
+    if settings.release_lock is not None:
+        yield _locking(lake, settings.lock_releases)
+
+
+def _locking(lake: Lake, wanted: str | None) -> _Found:
+    from resources.s3 import Bucket
+
+    if isinstance(lake, Bucket) and lake.locks():
+        return "ok", f"{lake.uri} is in a bucket with Object Lock; releases are locked for {wanted}"
+    return (
+        "wrong",
+        f"releases are to be locked for {wanted} (MLASSETS_LOCK_RELEASES), and {lake.uri} cannot lock anything: "
+        "publishing fails",
+        "Keep the lake in an S3 bucket that was made with Object Lock, or unset the variable.",
+    )
 
 
 def _storage(lake: Lake) -> Iterator[_Found]:

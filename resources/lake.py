@@ -87,6 +87,14 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """Until when nobody may delete or replace a file; without exception if it is a matter of compliance."""
+
+    until: datetime
+    compliance: bool = False
+
+
+@dataclass(frozen=True)
 class Entry:
     """One file of the lake: its path, its size in bytes, and when it was last written (UTC)."""
 
@@ -265,8 +273,12 @@ class Lake(ABC):
         return self.put_all({path: data})[0]
 
     @abstractmethod
-    def put_all(self, items: Mapping[str, bytes]) -> list[Written]:
+    def put_all(self, items: Mapping[str, bytes], retention: Retention | None = None) -> list[Written]:
         """Do as `put_bytes` for many names at once: each is there whole or not at all.
+
+        Args:
+            items: The bytes by path.
+            retention: Locks each of them in the same breath, in a lake that can.
 
         Raises:
             NameTaken: If a name holds other bytes already; the others may have been written.
@@ -349,6 +361,15 @@ class Lake(ABC):
                 sink.write(chunk)
             sink.discarded = sink.hexdigest() != content
         return not sink.discarded
+
+    @abstractmethod
+    def lock(self, paths: Collection[str], retention: Retention) -> None:
+        """Let nobody delete or replace what is at some paths now; what is locked for longer stays so.
+
+        Raises:
+            NotInLake: If there is nothing at one of them.
+            LakeError: If this lake cannot lock.
+        """
 
     @abstractmethod
     def keep(self, path: str) -> None:
@@ -541,7 +562,14 @@ class Folder(Lake):
             Path(new).mkdir(exist_ok=True)
             self._pending.folders.add(_folder_of(new))
 
-    def put_all(self, items: Mapping[str, bytes]) -> list[Written]:
+    def lock(self, paths: Collection[str], retention: Retention) -> None:
+        """Refuse: a folder's owner may delete whatever is in it."""
+        raise LakeError(
+            f"{self.uri} is a folder, and files in a folder cannot be locked. Unset MLASSETS_LOCK_RELEASES, or keep "
+            "the lake in an S3 bucket that has Object Lock"
+        )
+
+    def put_all(self, items: Mapping[str, bytes], retention: Retention | None = None) -> list[Written]:
         """Stage all, bring everything safely to the disk at once, and only then give the names."""
         staged: dict[str, str] = {}
         written = []

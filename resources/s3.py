@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from resources.lake import (
     LakeUnreachable,
     NameTaken,
     NotInLake,
+    Retention,
     Written,
     hash_bytes,
     reached,
@@ -49,6 +50,8 @@ _STAGED = "mlassets-staged-"
 
 _GONE = ("404", "NoSuchKey", "NotFound")
 _CLAIMED = ("412", "PreconditionFailed")
+_CANNOT_LOCK = ("InvalidRequest", "ObjectLockConfigurationNotFoundError")
+_UNLOCKED = (*_CANNOT_LOCK, "NoSuchObjectLockConfiguration")
 _TRANSIENT = (
     "409",  # ConditionalRequestConflict: another writer of the same name is at it at this moment
     "ConditionalRequestConflict",
@@ -76,6 +79,10 @@ _REFUSED = {
     "IllegalLocationConstraintException": "Set AWS_REGION to the bucket's region",
 }
 _Result = TypeVar("_Result")
+
+
+def _mode(retention: Retention) -> str:
+    return "COMPLIANCE" if retention.compliance else "GOVERNANCE"
 
 
 class Bucket(Lake):
@@ -212,25 +219,73 @@ class Bucket(Lake):
         reached("file uploaded")
         return Written(path, len(data), hash_bytes(data))
 
-    def put_all(self, items: Mapping[str, bytes]) -> list[Written]:
+    def put_all(self, items: Mapping[str, bytes], retention: Retention | None = None) -> list[Written]:
         """Claim every name with a conditional request of its own, several side by side."""
         reached("before rename")
+        locked: dict[str, Any] = {}
+        if retention is not None:
+            locked = {"ObjectLockMode": _mode(retention), "ObjectLockRetainUntilDate": retention.until}
         if len(items) == 1:
-            written = [self._claim(*one) for one in items.items()]
+            written = [self._claim(path, data, locked) for path, data in items.items()]
         else:
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                written = list(pool.map(lambda one: self._claim(*one), items.items()))
+                written = list(pool.map(lambda one: self._claim(one[0], one[1], locked), items.items()))
         reached("after rename")
         return written
 
-    def _claim(self, path: str, data: bytes) -> Written:
+    def lock(self, paths: Collection[str], retention: Retention) -> None:
+        """Set a retention on the newest version of every object."""
+        for path in paths:
+            key = self._key(path)
+            self._ask("PutObjectRetention", path, lambda: self._retain(key, retention))  # noqa: B023
+
+    def _retain(self, key: str, retention: Retention) -> None:
+        from botocore.exceptions import ClientError
+
+        where = {"Bucket": self.bucket, "Key": key}
+        wanted = {"Mode": _mode(retention), "RetainUntilDate": retention.until}
+        now = self._client.head_object(**where)
+        mode, until = now.get("ObjectLockMode"), now.get("ObjectLockRetainUntilDate")
+        # No lock can be made shorter, or weaker.
+        if until is not None and until >= retention.until and mode in (wanted["Mode"], "COMPLIANCE"):
+            return
+        try:
+            self._client.put_object_retention(**where, Retention=wanted)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in _CANNOT_LOCK:
+                raise
+            raise LakeError(
+                f"s3://{self.bucket} has no Object Lock, so releases cannot be locked. Turn it on, or unset "
+                "MLASSETS_LOCK_RELEASES"
+            ) from error
+
+    def locks(self) -> bool:
+        """Say whether the bucket has Object Lock.
+
+        Raises:
+            LakeUnreachable: If there was no answer, or a refusal.
+        """
+        from botocore.exceptions import ClientError
+
+        def ask() -> bool:
+            try:
+                answer = self._client.get_object_lock_configuration(Bucket=self.bucket)
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in _UNLOCKED:
+                    raise
+                return False
+            return bool(answer["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled")
+
+        return self._ask("GetObjectLockConfiguration", "", ask)
+
+    def _claim(self, path: str, data: bytes, locked: Mapping[str, Any]) -> Written:
         from botocore.exceptions import ClientError
 
         key = self._key(path)
 
         def put() -> None:
             try:
-                self._client.put_object(Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*")
+                self._client.put_object(Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*", **locked)
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") not in _CLAIMED:
                     raise

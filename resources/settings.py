@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
@@ -111,6 +112,14 @@ class Settings(BaseSettings):
         for name, value in found.items():
             object.__setattr__(self, name, value)
         return self
+
+    @property
+    def release_lock(self) -> tuple[timedelta, bool] | None:
+        """For how long releases are locked, and whether in compliance mode; None if they are not."""
+        if self.lock_releases is None:
+            return None
+        days, _, mode = self.lock_releases.partition(" ")
+        return timedelta(days=int(days.removesuffix("d"))), bool(mode)
 
     @classmethod
     def load(cls, **chosen: object) -> Self:

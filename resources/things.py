@@ -48,6 +48,7 @@ from resources.lake import (
     LakeUnreachable,
     NameTaken,
     NotInLake,
+    Retention,
     encode_name,
     hash_bytes,
     open_lake,
@@ -820,10 +821,12 @@ class Store:
         snapshot: The last one that was taken of it, which the next one builds on; see `resources.snapshot`.
         on_logged: Called with the Things that were logged outside of the pipeline; it is how
             `mlassets.open_store` tells Dagster.
+        lock_releases: For how long nobody may delete a release, and whether that is a matter of compliance.
     """
 
     snapshot: "Snapshot | None" = None
     on_logged: Callable[[Sequence[Thing]], None] | None = None
+    lock_releases: tuple[timedelta, bool] | None = None
 
     def __init__(self, lake: Lake, catalog: Catalog) -> None:
         """Join a lake and its catalog; `Store.open` does it from settings."""
@@ -840,7 +843,9 @@ class Store:
             patience=settings.patience,
             names=dict(settings.lakes),
         )
-        return cls(lake, Catalog(settings.catalog, settings.patience))
+        store = cls(lake, Catalog(settings.catalog, settings.patience))
+        store.lock_releases = settings.release_lock
+        return store
 
     def log(
         self,
@@ -1172,9 +1177,11 @@ class Store:
                 )
             self._write_surroundings()
             texts = [json.dumps(one, allow_nan=False) for one in manifests]
+            retention = self._lock(items, manifests)
             naming = True
             self.lake.put_all(
-                {f"{folder}/{MANIFEST}": text.encode() for folder, text in zip(folders, texts, strict=True)}
+                {f"{folder}/{MANIFEST}": text.encode() for folder, text in zip(folders, texts, strict=True)},
+                retention,
             )
         except LakeUnreachable:
             # Asking a server that is down to clean up would only take its time once more; `sweep` does it later.
@@ -1191,6 +1198,22 @@ class Store:
         self.catalog.add_things([rows_of(thing, text) for thing, text in zip(things, texts, strict=True)])
         reached("row written")
         return things
+
+    def _lock(
+        self, items: Sequence[tuple[str, Partition | None, Draft]], manifests: Sequence[Mapping[str, Any]]
+    ) -> Retention | None:
+        """Lock what releases are made of, if that is wanted, and return how their manifests are to be."""
+        from resources.releases import STEP
+
+        releases = [manifest for (step, _, _), manifest in zip(items, manifests, strict=True) if step == STEP]
+        if self.lock_releases is None or not releases:
+            return None
+        days, compliance = self.lock_releases
+        retention = Retention(datetime.now(UTC) + days, compliance)
+        paths = [one["path"] for manifest in releases for one in manifest["components"] if "lake" not in one]
+        paths += [path for manifest in releases for path in shared_paths(manifest)]
+        self.lake.lock(list(dict.fromkeys(paths)), retention)
+        return retention
 
     def _before(self, step: str, partition: Partition) -> tuple[str | None, Thing | None]:
         """Return the id that a new version must sort after, and the version whose files it may point to."""
