@@ -43,14 +43,15 @@ def lineage(
 ) -> None:
     """Show what a Thing was made from, and what was made from it, to any depth and across projects."""
     both = upstream == downstream
-    found = home_of(home).store.lineage(
-        thing, upstream=both or upstream, downstream=both or downstream, depth=depth
-    )
+    where = home_of(home)
+    found = where.store.lineage(thing, upstream=both or upstream, downstream=both or downstream, depth=depth)
     if html is not None:
         from mlassets.pages.lineage import lineage_page
 
+        url = where.settings.things_url
         html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(lineage_page(found), encoding="utf-8")
+        page = lineage_page(found, (lambda one: f"{url}/{one}") if url else None)
+        html.write_text(page, encoding="utf-8")
     if json_output:
         edges = [vars(one) for one in found.edges]
         print_json({"root": found.root, "nodes": [_row(one) for one in found.nodes], "edges": edges})

@@ -44,3 +44,16 @@ def test_a_port_that_is_taken_is_told_in_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("port", ["0x", "-1", "70000"])
 def test_a_port_that_is_none_is_refused(tmp_path: Path, port: str) -> None:
     assert mlassets(tmp_path, "things", "--port", port).exit_code == 2
+
+
+def test_a_lineage_is_written_as_a_page_that_leads_to_the_pages_of_things_where_there_are_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thing = store_of(tmp_path).commit("model", Partition.project("late"), Draft())
+    for url, href in (("", f"#{thing.id}"), ("https://here/things", f"https://here/things/{thing.id}")):
+        if url:
+            monkeypatch.setenv("MLASSETS_THINGS_URL", url)
+        page = tmp_path / "new folder" / "lineage.html"
+        done = mlassets(tmp_path, "lineage", "model:late", "--html", str(page))
+        assert done.exit_code == 0, done.output
+        assert f'href="{href}"' in page.read_text(encoding="utf-8")
