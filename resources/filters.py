@@ -614,7 +614,7 @@ class _Reader:
         if text.lower() in _WORDS and (text.islower() or text == "NaN"):
             return _WORDS[text.lower()]
         if _INTEGER.fullmatch(text):
-            if len(text) > 400:
+            if len(text) > 1000:
                 raise self._failed("a number has too many digits; put it in quotes if it is a text")
             return int(text)
         if _NUMBER.fullmatch(text):

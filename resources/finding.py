@@ -43,6 +43,11 @@ COLUMNS = (
     *("id", "step", "partition", "project", "segment", "name", "created_at", "user", "size", "rows"),
     "retired_at",
 )
+# Columns by which Things are looked up in an index of their own.
+_INDEXED = (
+    *("id", "partition", "project", "segment", "source", "name", "user"),
+    *("data_version", "spec_hash", "run_id"),
+)
 _RARE = 1000
 _AT_ONCE = 500
 _KINDS = {"label": "labels", "parameter": "parameters", "metric": "metrics"}
@@ -213,25 +218,29 @@ _HAVING = {
 
 
 class _Search:
-    """One look into the catalog, on one connection."""
+    """One look into the catalog, on one connection.
+
+    There are three ways to look, which differ in how long they take and not in what they find. Where one of the
+    conditions that must hold is rare, the few Things that it holds for are looked up and the others tried on them.
+    Else, if only some are wanted, the Things are gone through in the order that was asked for until there are enough.
+    Else all that one condition holds for are looked up.
+    """
 
     def __init__(self, connection: sa.Connection, found: Found) -> None:
         self._connection, self._found = connection, found
         self._sqlite = connection.dialect.name == "sqlite"
-        self._where: list[_Clause] = [] if found._retired else [THINGS.c.retired_at.is_(None)]
-        if found.query != filters.EVERYTHING:
-            self._where.append(self._clause(found.query))
+        self._walking = False
+        self._regex_found: dict[Condition, list[str]] = {}
 
     def count(self) -> int:
-        query = sa.select(sa.func.count()).select_from(THINGS).where(*self._where)
+        query = sa.select(sa.func.count()).select_from(THINGS).where(*self._where(self._drive(limited=False)))
         return int(self._connection.execute(query).scalar_one())
 
     def ids(self) -> list[str]:
-        return list(self._connection.execute(self._query(THINGS.c.id)).scalars())
+        return [row.id for row in self._page(THINGS.c.id)]
 
     def manifests(self) -> list[tuple[str, str | None]]:
-        page = self._query(THINGS.c.id, THINGS.c.retired_at)
-        rows = self._connection.execute(page).all()
+        rows = self._page(THINGS.c.id, THINGS.c.retired_at)
         texts: dict[str, str] = {}
         for start in range(0, len(rows), _AT_ONCE):
             some = [row.id for row in rows[start : start + _AT_ONCE]]
@@ -239,26 +248,67 @@ class _Search:
             texts.update(row._tuple() for row in self._connection.execute(query))
         return [(texts[row.id], row.retired_at) for row in rows if row.id in texts]
 
-    def _query(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
-        query = sa.select(*columns).select_from(THINGS).where(*self._where)
+    def _page(self, *columns: sa.ColumnElement[Any]) -> Sequence[sa.Row[Any]]:
+        """Return columns of the Things that are wanted, in order."""
+        limit, offset = self._found._limit, self._found._offset
+        if limit == 0:
+            return []
+        driver = self._drive(limited=limit is not None)
+        orders = self._found.orders
+        if limit is not None and driver is None and len(orders) == 1 and orders[0].field.kind in _KINDS:
+            return self._ranked(columns, orders[0], limit, offset)
+        query = sa.select(*columns).select_from(THINGS).where(*self._where(driver))
         ordering: list[Any] = []
-        for number, order in enumerate(self._found.orders):
+        for number, order in enumerate(orders):
             query, keys = self._ordered(query, order, number)
             ordering += keys
-        if not any(order.field == Field("column", "id") for order in self._found.orders):
-            first_up = bool(self._found.orders) and not self._found.orders[0].descending
-            ordering.append(THINGS.c.id.asc() if first_up and self._by_time else THINGS.c.id.desc())
-        query = query.order_by(*ordering)
-        if self._found._limit is not None:
-            query = query.limit(self._found._limit)
-        elif self._found._offset and self._sqlite:
-            query = query.limit(-1)
-        return query.offset(self._found._offset) if self._found._offset else query
+        if not any(order.field == Field("column", "id") for order in orders):
+            from_oldest = orders[:1] == (Order(filters.CREATED_AT, False),)
+            ordering.append(THINGS.c.id.asc() if from_oldest else THINGS.c.id.desc())
+        return self._connection.execute(self._cut(query.order_by(*ordering), limit, offset)).all()
 
-    @property
-    def _by_time(self) -> bool:
-        """Whether it is sorted by the time alone: the index serves that from both ends."""
-        return self._found.orders[0].field == filters.CREATED_AT
+    def _cut(self, query: sa.Select[Any], limit: int | None, offset: int) -> sa.Select[Any]:
+        if limit is not None:
+            query = query.limit(limit)
+        elif offset and self._sqlite:
+            query = query.limit(-1)
+        return query.offset(offset) if offset else query
+
+    def _ranked(
+        self, columns: Sequence[sa.ColumnElement[Any]], order: Order, limit: int, offset: int
+    ) -> list[sa.Row[Any]]:
+        """Return the first by an attribute: one type after the other in its index, then those without a value."""
+        found: list[sa.Row[Any]] = []
+        where = self._where(None)
+        kind, key = _attribute_key(order.field)
+        named = (ATTRIBUTES.c.kind == kind, ATTRIBUTES.c.name == index_name(order.field.name))
+        joined = ATTRIBUTES.join(THINGS, THINGS.c.id == ATTRIBUTES.c.thing_id)
+        for kind_of in (*_RANK, None):
+            if kind_of is None:
+                ranked = sa.exists().where(
+                    ATTRIBUTES.c.thing_id == key, *named, ATTRIBUTES.c.type.in_(list(_RANK))
+                )
+                query = sa.select(*columns).select_from(THINGS).where(~ranked, *where)
+                query = query.order_by(THINGS.c.id.desc())
+            else:
+                text = kind_of == "text"
+                keys = (_head(), ATTRIBUTES.c.text) if text else (ATTRIBUTES.c.number,)
+                exact = (ATTRIBUTES.c.text,) if kind_of == "time" else ()
+                ordering = [each.desc() if order.descending else each.asc() for each in (*keys, *exact)]
+                query = (
+                    sa.select(*columns)
+                    .select_from(joined)
+                    .where(
+                        *named, ATTRIBUTES.c.type == kind_of, _HAVING["text" if text else "number"], *where
+                    )
+                    .order_by(*ordering, ATTRIBUTES.c.thing_id.desc())
+                )
+            rows = self._connection.execute(query.limit(limit - len(found) + offset)).all()
+            found += rows[offset:]
+            offset = max(0, offset - len(rows))
+            if len(found) >= limit:
+                break
+        return found
 
     def _ordered(self, query: sa.Select[Any], order: Order, number: int) -> tuple[sa.Select[Any], list[Any]]:
         """Return the query with what it is sorted by, and the keys."""
@@ -281,7 +331,81 @@ class _Search:
         )
         rank = sa.case(_RANK, value=one.c.type, else_=None)
         text = sa.case((one.c.type.in_(("time", "text")), one.c.text), else_=None)
-        return query, [rank.is_(None), directed(rank), directed(one.c.number), directed(text)]
+        return query, [rank.is_(None), rank, directed(one.c.number), directed(text)]
+
+    # Which of the conditions decides where to look.
+
+    def _drive(self, *, limited: bool) -> sa.Select[Any] | None:
+        """Return a query for the ids among which all that is wanted is; None to look through all Things."""
+        query = self._found.query
+        parts = query.parts if isinstance(query, AllOf) else (query,)
+        usual: sa.Select[Any] | None = None
+        for part in sorted(parts, key=_selective):
+            ids = self._ids_of(part)
+            if ids is None:
+                continue
+            if self._connection.execute(ids.limit(1).offset(_RARE)).first() is None:
+                self._walking = True
+                return ids
+            usual = ids if usual is None else usual
+        self._walking = limited
+        return None if limited else usual
+
+    def _ids_of(self, node: Node) -> sa.Select[Any] | None:
+        """Return a query for the ids of all Things that a tree may hold for, from indexes; None if there is none."""
+        if isinstance(node, AllOf):
+            each = map(self._ids_of, sorted(node.parts, key=_selective))
+            return next((ids for ids in each if ids is not None), None)
+        if isinstance(node, AnyOf):
+            either = [self._ids_of(part) for part in node.parts]
+            if any(ids is None for ids in either):
+                return None
+            together = sa.union_all(*cast("list[sa.Select[Any]]", either)).subquery()
+            return sa.select(together.c[0])
+        if isinstance(node, Not):
+            return None
+        field = node.field
+        if field.kind == "column":
+            looked_up = node.operator in ("eq", "in") and not any(
+                value.type == "null" for value in node.values
+            )
+            if field.name not in _INDEXED or not looked_up:
+                return None
+            return sa.select(THINGS.c.id).where(self._of_column(node, plain=False))
+        if field.kind in ("file", "hash"):
+            return sa.select(COMPONENTS.c.thing_id).where(*self._of_components(node)) if node.values else None
+        if field.kind == "verdict":
+            return sa.select(VERDICTS.c.thing_id).where(VERDICTS.c.claim == storable(field.name))
+        kind, _ = _attribute_key(field)
+        named = (ATTRIBUTES.c.kind == kind, ATTRIBUTES.c.name == index_name(field.name))
+        if node.operator == "exists":
+            parts = [sa.select(ATTRIBUTES.c.thing_id).where(*named, having) for having in _HAVING.values()]
+            ids = sa.select(sa.union_all(*parts).subquery().c.thing_id)
+        else:
+            ids = sa.select(ATTRIBUTES.c.thing_id).where(*named, *self._of_attribute(node))
+        return sa.select(THINGS.c.id).where(THINGS.c.origin.in_(ids)) if kind == "origin" else ids
+
+    def _where(self, driver: sa.Select[Any] | None) -> list[_Clause]:
+        where: list[_Clause] = [] if driver is None else [THINGS.c.id.in_(driver)]
+        if not self._found._retired:
+            where.append(THINGS.c.retired_at.is_(None))
+        if self._found.query != filters.EVERYTHING:
+            where.append(self._clause(self._found.query))
+        return where
+
+    def _plain(self, column: Any) -> Any:
+        """Return a column of `things` so that SQLite uses no index for it: another way to look was chosen."""
+        if self._sqlite and self._walking and column.name not in ("created_at", "id"):
+            plus: Any = sa.sql.operators.custom_op("+")
+            return sa.sql.elements.UnaryExpression(column, operator=plus, type_=column.type)
+        return column
+
+    def _exists(self, *where: _Clause) -> _Clause:
+        found: sa.Select[Any] = sa.select(sa.literal_column("1")).where(*where).correlate(THINGS)
+        if self._walking and not self._sqlite:
+            # PostgreSQL would look for all that it holds for, to join them.
+            found = found.offset(sa.literal_column("0"))
+        return sa.exists(found)
 
     def _verdict_status(self, field: Field) -> sa.ScalarSelect[Any]:
         return (
@@ -311,15 +435,16 @@ class _Search:
                 return status.is_not(None)
             return sa.func.coalesce(self._of_text(status, node), sa.false())
         if field.kind in ("file", "hash"):
-            return sa.exists().where(COMPONENTS.c.thing_id == THINGS.c.id, *self._of_components(node))
+            return self._exists(COMPONENTS.c.thing_id == THINGS.c.id, *self._of_components(node))
         kind, key = _attribute_key(field)
         name = ATTRIBUTES.c.name == index_name(field.name)
-        return sa.exists().where(
+        return self._exists(
             ATTRIBUTES.c.thing_id == key, ATTRIBUTES.c.kind == kind, name, *self._of_attribute(node)
         )
 
-    def _of_column(self, node: Condition) -> _Clause:
-        column = THINGS.c[node.field.name]
+    def _of_column(self, node: Condition, *, plain: bool = True) -> _Clause:
+        own = THINGS.c[node.field.name]
+        column = self._plain(own) if plain else own
         if node.operator == "exists":
             return column.is_not(None)
         nulls = [value for value in node.values if value.type == "null"]
@@ -397,8 +522,8 @@ class _Search:
         number, integer = ATTRIBUTES.c.number, ATTRIBUTES.c.integer
         if operator != "in":
             return _number(number, integer, operator, values[0])
-        plain = [float(value) for value in values if abs(value) < EXACT or not isinstance(value, int)]
-        large = [value for value in values if abs(value) >= EXACT and isinstance(value, int)]
+        plain = [float(value) for value in values if abs(value) < EXACT]
+        large = [value for value in values if abs(value) >= EXACT]
         return sa.or_(number.in_(plain), *(_number(number, integer, "eq", value) for value in large))
 
     def _text(self, operator: Operator, values: Sequence[str]) -> _Clause:
@@ -437,21 +562,21 @@ class _Search:
 
     def _matching(self, column: Any, node: Condition, where: Sequence[Any]) -> list[str]:
         """Return the different texts that a regular expression is found in: neither database knows RE2."""
-        expression = filters.compiled(node.values[0].value, node.field)
-        if node.field.kind == "verdict":
-            column, where = VERDICTS.c.status, [VERDICTS.c.claim == storable(node.field.name)]
-        texts = self._connection.execute(
-            sa.select(column).where(column.is_not(None), *where).distinct()
-        ).scalars()
-        return [text for text in texts if expression.search(text)]
+        if node not in self._regex_found:
+            expression = filters.compiled(node.values[0].value, node.field)
+            if node.field.kind == "verdict":
+                column, where = VERDICTS.c.status, [VERDICTS.c.claim == storable(node.field.name)]
+            query = sa.select(column).where(column.is_not(None), *where).distinct()
+            texts = self._connection.execute(query).scalars()
+            self._regex_found[node] = [text for text in texts if expression.search(text)]
+        return self._regex_found[node]
 
     # What is found, as a frame.
 
     def frame(self, columns: Sequence[str] | None) -> pa.Table:
         own, chosen, every = _chosen(columns)
         named = list(dict.fromkeys(("id", *(name for name in own if name in THINGS.c), "origin")))
-        query = self._query(*(THINGS.c[name] for name in named))
-        rows = self._connection.execute(query).all()
+        rows = self._page(*(THINGS.c[name] for name in named))
         by_name = dict(zip(named, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(named, ())
         values = self._attributes(by_name["id"], by_name["origin"], chosen, every)
         found: dict[str, pa.Array] = {}
@@ -503,6 +628,16 @@ def _attribute_key(field: Field) -> tuple[str, sa.Column[Any]]:
         return field.kind, THINGS.c.id
     own = field.name.partition(".")[0] in OWN_PROVENANCE
     return ("provenance", THINGS.c.id) if own else ("origin", THINGS.c.origin)
+
+
+def _selective(node: Node) -> int:
+    """Return a guess of how many a tree holds for: smaller for fewer."""
+    if not isinstance(node, Condition):
+        return 5
+    exact = node.operator in ("eq", "in")
+    if node.field.kind == "column":
+        return (0 if node.field.name in ("id", "name", "run_id", "data_version") else 3) if exact else 9
+    return 1 if exact else 4
 
 
 def _head() -> Any:

@@ -160,4 +160,6 @@ class Oracle:
 
         with_value = [one for one in there if key(one) is not None]
         with_value.sort(key=key, reverse=descending)  # type: ignore[arg-type]
+        # Numbers come before texts in either direction.
+        with_value.sort(key=lambda one: key(one)[0])  # type: ignore[index]
         return [one.id for one in [*with_value, *(one for one in there if key(one) is None)]]

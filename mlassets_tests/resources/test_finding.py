@@ -218,7 +218,7 @@ queries = st.recursive(
     max_leaves=5,
 )
 many = settings(
-    max_examples=80,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -276,7 +276,7 @@ def _written_operation(field: str, operator: str, operand: Any) -> str:
     return f"{field} in({listed})" if operator == "$in" else f"{field}!=in({listed})"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(query=queries)
 def test_both_forms_of_a_query_are_one_tree(query: Mapping[str, Any]) -> None:
     assert parse(written(query)) == parse(query)
@@ -446,7 +446,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "since is no field": ("since>7d", "since=7d"),
     "a naive time in a text": ("created_at>2026-01-31T12:00", "no time zone"),
     "too long ago": ("since=999999999w", "too long ago"),
-    "so many digits": ("labels.a=" + "9" * 500, "too many digits"),
+    "so many digits": ("labels.a=" + "9" * 1500, "too many digits"),
     "too long": ("x" * 200_000, "100000 is the most"),
 }
 

@@ -131,6 +131,7 @@ def _index() -> None:
         ("things_by_data_version", "data_version"),
         ("things_by_origin", "origin", "id"),
         ("things_by_user", "user", "id"),
+        ("things_by_key", "partition", "id"),
     ):
         op.create_index(name, "things", columns)
     op.create_index("things_by_short_id", "things", [sa.text("substr(id, 25)")])
