@@ -346,3 +346,47 @@ def kill_removals_at_points(place: Place, every: int) -> int:
         if status == 0:
             return point
     raise AssertionError("a removal has more than 100 points")
+
+
+def log_many_in_turn(place: Place, worker: int, count: int) -> None:
+    """Log under a name that all workers share, under one's own, and under none, in turn."""
+    store = place.open()
+    for number in range(count):
+        name = ("shared", f"worker {worker}", None)[number % 3]
+        store.log(
+            pa.table({"number": [number] * 3}),
+            name=name,
+            labels={"worker": worker, "number": number},
+            artifacts={"same": b"the same", "own": f"{worker} {number}"},
+        )
+
+
+def kill_logs_at_every_point(place: Place) -> int:
+    """Kill a log at its first marked point, the next one at its second, and so on; return how many were killed."""
+    store = place.open()
+    logged = [store.log(name="x", labels={"number": -1}, artifacts={"same": b"same"}).id]
+    for point in range(100):
+        store.catalog.close()
+        child = os.fork()
+        if not child:
+            lake.on_reached = _killing_at(point)
+            try:
+                store.log(name="x", labels={"number": point}, artifacts={"same": b"same", "own": str(point)})
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert status in (0, signal.SIGKILL)
+        assert store.sync().damaged == ()
+        newest = store.get("x")
+        assert (newest.id in logged) == (newest.labels["number"] != point)
+        assert newest.artifacts["same"].read() == b"same"
+        assert newest.artifacts["same"].path == store.get("x@1").artifacts["same"].path
+        if newest.id not in logged:
+            assert newest.artifacts["own"].load() == str(point)
+            logged.append(newest.id)
+        if status == 0:
+            assert [one.id for one in store.history()][::-1] == logged
+            assert store.verify_all().damaged == ()
+            return point
+        store.sweep(timedelta(0))
+    raise AssertionError("a log has more than 100 points")

@@ -13,9 +13,12 @@ from mlassets_tests.resources.crowd import (
     in_child,
     kill_at_every_point,
     kill_at_random_times,
+    kill_logs_at_every_point,
+    log_many_in_turn,
     numbers,
     wait_for_children,
 )
+from resources.settings import Settings
 from resources.things import Partition, Store
 
 # Where commits are quickest, most kills happen.
@@ -26,6 +29,7 @@ SHARE = {
     ("S3", "PostgreSQL"): 0.1,
 }
 KILLS_PER_HOME = 100
+LOGS = 25
 WORKERS = 8
 
 
@@ -107,3 +111,34 @@ def test_processes_may_open_a_fresh_home_at_the_same_time(place: Place, tmp_path
     )
     assert codes == [0] * 3
     assert len(place.open().history()) == 6
+
+
+def test_a_kill_at_any_point_of_a_log_loses_nothing_and_shows_nothing_half_done(tmp_path: Path) -> None:
+    assert in_child(kill_logs_at_every_point, Place(Settings(home=tmp_path))) >= 10
+
+
+@pytest.mark.parametrize(
+    ("lake_uri", "catalog_url"), [("folder", "SQLite"), ("S3", "PostgreSQL")], indirect=True
+)
+def test_eight_processes_that_log_lose_nothing(place: Place, pytestconfig: pytest.Config) -> None:
+    count = max(LOGS, pytestconfig.getoption("--commits"))
+    codes = wait_for_children(
+        [CROWD.Process(target=log_many_in_turn, args=(place, worker, count)) for worker in range(WORKERS)]
+    )
+    assert codes == [0] * WORKERS
+    store = place.open()
+    history = store.history()
+    logged = {(one.labels["worker"], one.labels["number"]): one for one in history}
+    assert set(logged) == {(worker, number) for worker in range(WORKERS) for number in range(count)}
+    assert len(history) == len(logged) == store.find().count() == WORKERS * count
+    assert len({one.partition for one in history}) == 1 + WORKERS + WORKERS * len(range(2, count, 3))
+    for (worker, number), thing in logged.items():
+        assert thing.partition["name"] in ("shared", f"worker {worker}") or number % 3 == 2
+        if number > count - 3:
+            assert thing.artifacts["own"].load() == f"{worker} {number}"
+            assert thing.dataset.to_arrow()["number"].to_pylist() == [number] * 3
+    own = [one for one in history if one.partition["name"] == "worker 0"]
+    assert len({one.artifacts["same"].path for one in own}) == 1
+    assert store.sync().things == 0
+    assert store.rebuild().things == len(history)
+    assert store.history() == history
