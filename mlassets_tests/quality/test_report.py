@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from mlassets.quality.displays import Figure, Table, Text
-from mlassets.quality.report import MAX_BYTES, render_report
+from mlassets.quality.report import MAX_BYTES, render_figure, render_report
 from mlassets.quality.steps import release_round_trips, segments_are_covered
 from mlassets.quality.suites import Judgement, judge_draw
 from mlassets_tests.quality.recipes import draw
@@ -126,3 +126,20 @@ def test_what_does_not_fit_is_left_out_with_a_note() -> None:
     page = render_report([release_round_trips(0, 1)], title="t", pictures={"huge": b"\0" * 7_000_000})
     assert len(page) < MAX_BYTES
     assert b"did not fit" in page
+
+
+def test_a_figure_that_is_no_number_is_shown_as_it_is() -> None:
+    verdicts = [
+        Verdict(f"c{number}", "failed", "WARN", value, "<= 0", 1, "m", {"a": value})
+        for number, value in enumerate((float("nan"), float("inf"), 12.0))
+    ]
+    page = render_report(verdicts, title="t").decode()
+    assert re.findall(r'<td class="number">(nan|inf|12)</td>', page) == ["nan", "inf", "12"]
+
+
+def test_one_figure_is_a_page_of_its_own() -> None:
+    page = render_figure({"data": [{"name": HOSTILE}]}, title=HOSTILE)
+    found = parsed(page)
+    assert HOSTILE.encode() not in page
+    assert [kind for kind, _ in found.scripts] == ["application/json", "text/javascript", "text/javascript"]
+    assert found.policy.startswith("default-src 'none'")
