@@ -198,19 +198,16 @@ def _key_of(store: Store, release: Thing, segment: str, row: Mapping[str, str]) 
             + " ".join(f"--row {name}=…" for name in key)
         )
     schema = made_from(store, ready, DRAW_DATA).schema
-    return "|".join(
-        _as_written(row[name], schema.field(name).type if schema else pa.string()) for name in key
-    )
+    return "|".join(as_written(row[name], schema.field(name).type if schema else pa.string()) for name in key)
 
 
-def _as_written(text: str, kind: pa.DataType) -> str:
+def as_written(text: str, kind: pa.DataType) -> str:
     """Return a value as it stands within a key: `2013-01-01T05` as its column's type writes it."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    try:
-        return str(pc.cast(pc.cast(pa.scalar(text), kind), pa.string()).as_py())
-    except pa.ArrowException:
-        return text
+    # A time without a zone is meant as the column's: Arrow reads it only with one.
+    for given in (text, f"{text}Z"):
+        with suppress(pa.ArrowException):
+            return str(pc.cast(pc.cast(pa.scalar(given), _plain_type(kind)), pa.string()).as_py())
+    return text
 
 
 def _drawn(ready: Thing, draw: Thing, key: str) -> pa.Table:

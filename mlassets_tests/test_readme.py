@@ -26,7 +26,10 @@ from mlassets.projects import (
     RetrainSpec,
     load_project,
 )
+from mlassets.steps import STEPS
 from mlassets_tests import small_homes
+from resources.lake import hash_bytes
+from resources.retaining import load_policies
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "mlassets").rglob("*.md")])
@@ -310,6 +313,29 @@ def test_the_python_for_reading_a_release_runs_as_shown(
     printed = capfd.readouterr().out
     assert "EWR" in printed
     assert "2013-01.csv" in printed
+
+
+def test_the_python_for_lineage_traces_and_sql_runs_as_shown(
+    released: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {"home": str(released)}
+    for block in blocks(ROOT / "docs/how-to/trace-and-lineage.md", "python"):
+        exec(compile(block, "trace-and-lineage.md", "exec"), names)  # our own page
+    assert {"sources", "draw_data", "model", "review"} <= set(names["frame"]["step"])
+    found = names["found"]
+    assert found.gaps == []
+    assert [str(row["id"]) for row in found.drawn] == [names["key"]]
+    (file,) = found.sources[0].files
+    landed = (released / "landing" / file.name).read_bytes()
+    assert (file.hash, file.matching) == (hash_bytes(landed), 1)
+    assert names["table"]["rows"][0].as_py() == names["count"]
+    assert "late draw_data" in capfd.readouterr().out
+
+
+def test_the_example_of_a_retention_is_accepted(tmp_path: Path) -> None:
+    (text,) = blocks(ROOT / "docs/how-to/keep-the-store.md", "yaml")
+    (tmp_path / "retention.yaml").write_text(text)
+    assert len(load_policies(tmp_path / "retention.yaml", (*STEPS, "sources", "uploads"))) == 4
 
 
 def test_the_python_for_deciding_and_rolling_back_runs_as_shown(

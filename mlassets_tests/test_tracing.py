@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 from blake3 import blake3
 
@@ -15,7 +16,7 @@ from mlassets.assets.sources import sources
 from mlassets.home import Home
 from mlassets.projects import load_project
 from mlassets.releasing.release import make_release
-from mlassets.tracing import NoSuchRow, trace
+from mlassets.tracing import NoSuchRow, as_written, trace
 from mlassets_tests.small_homes import departures, land, mlassets, new_home, store_of
 from resources.io_managers import ThingIOManager
 from resources.things import Draft, Partition, Store, Thing
@@ -105,6 +106,21 @@ def test_a_published_row_leads_back_to_the_hashes_of_the_files_that_hold_it(
         assert flights.files[0].hash == blake3(landed).hexdigest()
         assert flights.files[0].matching == 1
         assert [file.name for file in stations.files] == ["stations/a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "written"),
+    [
+        ("2013-04-01T05:00", pa.timestamp("us"), "2013-04-01 05:00:00.000000"),
+        ("2013-04-01T05:00", pa.timestamp("us", "UTC"), "2013-04-01 05:00:00.000000Z"),
+        ("2013-04-01T05:00+02:00", pa.timestamp("us", "UTC"), "2013-04-01 03:00:00.000000Z"),
+        ("007", pa.int64(), "7"),
+        ("seven", pa.int64(), "seven"),
+        ("AA", pa.dictionary(pa.int32(), pa.string()), "AA"),
+    ],
+)
+def test_a_value_of_a_key_is_read_as_its_column_is(text: str, kind: pa.DataType, written: str) -> None:
+    assert as_written(text, kind) == written
 
 
 def test_every_step_on_the_way_is_named(store: Store, release: Thing) -> None:
