@@ -157,9 +157,9 @@ class Differences:
     def as_dict(self) -> dict[str, Any]:
         """Return all of it as plain values that JSON can hold."""
         parts = {name: value for name, value in vars(self).items() if name not in ("before", "after")}
-        told = {name: _plain(value) for name, value in parts.items()}
+        told = {name: plain(value) for name, value in parts.items()}
         for metric, one in zip(told["metrics"], self.metrics, strict=True):
-            metric["change"] = _plain(one.change)
+            metric["change"] = plain(one.change)
         return {
             "before": _identity(self.before),
             "after": _identity(self.after),
@@ -417,14 +417,14 @@ def _identity(thing: Thing) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as JSON can hold it; what is no number is written as a word."""
     if hasattr(value, "__dataclass_fields__"):
-        return _plain(asdict(value))
+        return plain(asdict(value))
     if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None or isinstance(value, str | int | float | bool):
@@ -436,6 +436,6 @@ def shown(value: Any, length: int = 60) -> str:
     """Return a value for a person, on one line and without anything that a terminal would obey."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
     text = "".join(one if one.isprintable() else "�" for one in " ".join(text.split()))
     return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -499,6 +499,8 @@ def _circumstances(thing: Thing, again: Thing) -> list[str]:
         reasons.append(f"the packages that it was made with are not known: {error}")
     else:
         for one in changes(then["packages"], now["packages"], deep=False):
+            if one.name == "mlassets":
+                continue  # its code is told of by itself
             before, after = (value or "not installed" for value in (one.before, one.after))
             reasons.append(f"package {one.name}: {before} then, {after} now")
         reasons += [

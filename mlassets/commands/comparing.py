@@ -40,6 +40,47 @@ def diff(
 
 
 @app.command(rich_help_panel="Catalog")
+def compare(
+    project: Annotated[str, typer.Argument(help="The project.")],
+    step: Annotated[str, typer.Option(help="The step whose versions are compared.")] = "model",
+    segment: Annotated[str | None, typer.Option(help="Only this segment.")] = None,
+    metric: Annotated[str, typer.Option(help="The metric that matters most, such as test.roc_auc.")] = "",
+    html: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Write tables and pictures as a page that opens offline."),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write every parameter and metric of every version.")
+    ] = None,
+    home: HomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Compare all versions of a project: what was chosen, what came of it, as a table and as pictures."""
+    from mlassets import versions
+
+    found = versions.versions_of(home_of(home).store, project, step, segment=segment, metric=metric)
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_bytes(versions.page(found))
+    if csv is not None:
+        csv.parent.mkdir(parents=True, exist_ok=True)
+        found.to_pandas().to_csv(csv, index=False)
+    if json_output:
+        print_json(versions.as_records(found))
+        return
+    header, rows = versions.cells_of(found, SHOWN, metrics=2)
+    table = Table(*(escape(one) for one in header), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(one) for one in row))
+    out.print(table)
+    if found.table.num_rows > SHOWN:
+        out.print(f"and {found.table.num_rows - SHOWN:,} older; `--csv` writes all")
+    for written in (html, csv):
+        if written is not None:
+            out.print(f"Wrote [bold]{escape(str(written))}[/bold].", soft_wrap=True)
+
+
+@app.command(rich_help_panel="Catalog")
 def reproduce(
     thing: Annotated[
         str, typer.Argument(metavar="THING", help="An id, a name, step:partition@n, an address.")

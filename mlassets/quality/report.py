@@ -40,7 +40,7 @@ def render_report(
     page larger than 6 MB are left out, with a note in their place.
 
     Args:
-        judgement: A suite's judgement, or any verdicts.
+        judgement: A suite's judgement, or any verdicts; a page without any tells of none.
         title: What was judged (`late-flights|EWR model`).
         rows: Identity of the Thing: label and value (id, partition, created).
         pictures: PNG pictures by name.
@@ -55,7 +55,8 @@ def render_report(
         verdicts = list(judgement)
     verdicts.sort(key=lambda v: (_RANK[v.status], v.severity != "ERROR"))
     room = MAX_BYTES - 100_000 - sum(len(json.dumps(v.as_dict(), default=str)) * 3 for v in verdicts)
-    figures = any(isinstance(item, Figure) for shown in displays.values() for item in shown)
+    listed = (*displays.values(), *(items for _, items in sections))
+    figures = any(isinstance(item, Figure) for items in listed for item in items)
     script = _plotly() if figures else ""
     page = _Page(room - len(script.encode()))
     entries = [page.entry(verdict, displays.get(verdict.claim, ())) for verdict in verdicts]
