@@ -332,6 +332,16 @@ def test_the_python_for_lineage_traces_and_sql_runs_as_shown(
     assert "late draw_data" in capfd.readouterr().out
 
 
+def test_the_python_for_comparing_runs_as_shown(released: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"home": str(released)}
+    for block in blocks(ROOT / "docs/how-to/compare-and-reproduce.md", "python"):
+        exec(compile(block, "compare-and-reproduce.md", "exec"), names)  # our own page
+    assert names["record"]["same_content"]
+    assert list(names["frame"]["partition"]) == ["late|EWR"]
+    assert b"test.roc_auc over time" in names["html"]
+    assert "LogisticRegression" in capfd.readouterr().out
+
+
 def test_the_example_of_a_retention_is_accepted(tmp_path: Path) -> None:
     (text,) = blocks(ROOT / "docs/how-to/keep-the-store.md", "yaml")
     (tmp_path / "retention.yaml").write_text(text)

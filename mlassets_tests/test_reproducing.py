@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -321,8 +322,29 @@ def test_requirements_name_every_package_but_ours_and_nothing_that_is_none() -> 
     assert requirements(recorded) == ["numpy==2.4.0", "torch==2+cpu"]
 
 
-def test_an_environment_that_cannot_be_installed_names_the_package(tmp_path: Path) -> None:
-    offline = ["--no-index", "--find-links", str(tmp_path)]
-    recorded = {"python": sys.version.split()[0], "packages": {"ours-alone": "1.0", "mlassets": "0.1.0"}}
-    with pytest.raises(NoEnvironment, match=r"ours-alone==1\.0"):
-        make_environment(recorded, tmp_path / "venv", offline)
+def wheel(folder: Path, name: str, version: str) -> None:
+    """Write a wheel of one empty module, so that pip needs no index."""
+    about = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", "")
+        file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(
+            f"{about}/RECORD", f"{name}.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n"
+        )
+
+
+def test_an_environment_holds_the_recorded_versions_or_says_which_cannot_be_had(tmp_path: Path) -> None:
+    for version in ("1.0", "2.0"):
+        wheel(tmp_path, "ours_alone", version)
+    offline = ["--no-index", "-f", str(tmp_path)]
+    recorded: dict[str, Any] = {"python": "3.99.1", "packages": {"ours-alone": "1.0", "mlassets": "0.1.0"}}
+    python, notes = make_environment(recorded, tmp_path / "venv", offline)
+    told = "from importlib.metadata import distributions; print(*(one.name + one.version for one in distributions()))"
+    done = subprocess.run([str(python), "-c", told], capture_output=True, text=True, check=True)
+    assert "ours_alone1.0" in done.stdout.split()
+    assert "numpy" not in done.stdout
+    assert notes == [f"python {sys.version.split()[0]} stands in for 3.99.1"]
+    recorded["packages"]["ours-alone"] = "3.0"
+    with pytest.raises(NoEnvironment, match=r"ours-alone==3\.0"):
+        make_environment(recorded, tmp_path / "other", offline)
