@@ -151,7 +151,7 @@ def test_without_a_script_the_graph_is_links_and_a_table(browser: Browser, late:
     with looking(browser, java_script_enabled=False) as look:
         look.page.goto(late.of(model))
         expect(look.page.locator(".tools")).to_be_hidden()
-        look.page.get_by_text("As a table").click()
+        look.page.locator(".lineage summary").click()
         expect(look.page.get_by_role("cell", name="2 upstream")).to_be_visible()
         node(look.page, draw).click()
         expect(look.page).to_have_url(late.of(draw))
