@@ -13,12 +13,12 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
@@ -295,14 +295,13 @@ def _attributes(kind: str) -> sa.Select[Any]:
 
 
 def _things() -> sa.Select[Any]:
-    newer = THINGS.alias()
-    newest = ~sa.exists().where(
-        newer.c.step == THINGS.c.step,
-        newer.c.partition == THINGS.c.partition,
-        newer.c.retired_at.is_(None),
-        newer.c.id > THINGS.c.id,
+    each = THINGS.alias()
+    newest = (
+        sa.select(sa.func.max(each.c.id))
+        .where(each.c.retired_at.is_(None))
+        .group_by(each.c.step, each.c.partition)
     )
-    latest = sa.case((THINGS.c.retired_at.is_(None) & newest, 1), else_=0).label("latest")
+    latest = sa.case((THINGS.c.id.in_(newest), 1), else_=0).label("latest")
     return sa.select(*(one for one in THINGS.columns if one.name != "origin"), latest)
 
 
@@ -331,42 +330,33 @@ _CATALOG: dict[str, tuple[str, Callable[[], sa.Select[Any]]]] = {
 
 def _write_table(catalog: Catalog, query: sa.Select[Any], path: Path) -> None:
     """Write a table of the catalog to a Parquet file, some rows at a time."""
-    names = [one.name for one in query.selected_columns]
-    types = [_type_of(one) for one in query.selected_columns]
-    metric = names == [_THING, "name", "type", "number"]
-    schema = pa.schema(list(zip(names, types, strict=True)))
-    if metric:
-        schema = pa.schema([(_THING, pa.string()), ("name", pa.string()), ("value", pa.float64())])
+    given = pa.schema([(one.name, _type_of(one)) for one in query.selected_columns])
 
     def work(connection: sa.Connection) -> None:
-        found = connection.execution_options(stream_results=True, yield_per=_ROWS_AT_ONCE).execute(query)
-        with pq.ParquetWriter(path, schema) as writer:
+        found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+        with pq.ParquetWriter(path, _told(given.empty_table()).schema) as writer:
             for rows in found.partitions():
-                columns = [list(column) for column in zip(*rows, strict=True)]
-                if metric:
-                    kinds, numbers = columns[2:]
-                    columns[2:] = [
-                        [
-                            math.nan if kind == "nan" else number
-                            for kind, number in zip(kinds, numbers, strict=True)
-                        ]
-                    ]
-                for number, name in enumerate(schema.names):
-                    if name in _TIMES:
-                        columns[number] = [one and datetime.fromisoformat(one) for one in columns[number]]
-                    elif name == "latest":
-                        columns[number] = [bool(one) for one in columns[number]]
-                arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-                writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+                columns = zip(*rows, strict=True)
+                arrays = [pa.array(column, field.type) for column, field in zip(columns, given, strict=True)]
+                writer.write_table(_told(pa.Table.from_arrays(arrays, schema=given)))
 
     catalog.read(work)
 
 
+def _told(rows: pa.Table) -> pa.Table:
+    """Return rows of the catalog as a query is to see them: times as times, NaN as the value that it is."""
+    for number, field in enumerate(rows.schema):
+        if field.name in _TIMES:
+            rows = rows.set_column(number, field.name, pc.cast(rows[field.name], pa.timestamp("us", "UTC")))
+        elif field.name == "latest":
+            rows = rows.set_column(number, field.name, pc.cast(rows[field.name], pa.bool_()))
+    if rows.column_names == [_THING, "name", "type", "number"]:
+        value = pc.if_else(pc.equal(rows["type"], "nan"), math.nan, rows["number"])
+        return rows.drop_columns(["type", "number"]).append_column("value", value)
+    return rows
+
+
 def _type_of(column: sa.ColumnElement[Any]) -> pa.DataType:
-    if column.name in _TIMES:
-        return pa.timestamp("us", "UTC")
-    if column.name == "latest":
-        return pa.bool_()
     if isinstance(column.type, sa.Double):
         return pa.float64()
     if isinstance(column.type, sa.Integer):
