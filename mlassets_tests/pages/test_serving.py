@@ -2,8 +2,9 @@
 
 import json
 import re
+import shlex
 from datetime import timedelta
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from mlassets.ui import reports_app
 from mlassets_tests.pages.hostile import ODD, Hostile, hostile
 from mlassets_tests.processes import free_port
 from mlassets_tests.quality.test_report import HOSTILE, PNG, parsed
+from mlassets_tests.small_homes import mlassets
 from resources import filters
 from resources.lake import open_lake
 from resources.settings import Settings
@@ -316,3 +318,25 @@ def test_a_lake_that_does_not_answer_is_asked_once_and_the_catalog_for_the_rest(
     for part in ("lake does not answer", "to the catalog", "mlassets reproduce"):
         assert part in text
     assert client_of(gone).get("/things").status_code == 200
+
+
+def test_what_a_page_says_to_type_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.open(Settings(home=tmp_path / "home"))
+    for number in range(2):
+        draft = Draft(dataset=pa.table({"a": [number]}), artifacts={'it\'s "odd".bin': b"content"})
+        thing = store.commit("model", Partition.project("late"), draft)
+    text = unescape(client_of(store).get(f"/things/{thing.id}").text)
+    *_, commands, python = re.findall(r"<pre>(.*?)</pre>", text, re.S)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLASSETS_HOME", str(tmp_path / "home"))
+    typed = [shlex.split(line)[1:] for line in commands.splitlines()]
+    assert [words[0] for words in typed] == ["show", "get", "lineage", "used", "diff", "reproduce"]
+    for words in typed[:-1]:
+        done = mlassets(None, *words)
+        assert done.exit_code == 0, done.output
+    assert mlassets(None, "reproduce", "--help").exit_code == 0
+    assert (tmp_path / "here").exists()
+    names: dict[str, Any] = {}
+    exec(compile(python, "page", "exec"), names)  # our own page
+    assert names["frame"]["a"].tolist() == [1]
+    assert names["content"] == b"content"
