@@ -316,7 +316,7 @@ def test_requirements_name_every_package_but_ours_and_nothing_that_is_none() -> 
         "mlassets": "0.1.0",
         "numpy": "2.4.0",
         "x; rm": "1",
-        "y": "1 --index-url http://z",
+        "y": "1 --option z",
         "torch": "2+cpu",
     }
     assert requirements(recorded) == ["numpy==2.4.0", "torch==2+cpu"]
