@@ -6,7 +6,8 @@ through in the order that was asked for, until there are enough.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -237,18 +238,18 @@ class _Search:
         return int(self._connection.execute(query).scalar_one())
 
     def ids(self) -> list[str]:
-        return [row.id for row in self._page(THINGS.c.id)]
+        return [thing_id for (thing_id,) in self._page(THINGS.c.id)]
 
     def manifests(self) -> list[tuple[str, str | None]]:
         rows = self._page(THINGS.c.id, THINGS.c.retired_at)
         texts: dict[str, str] = {}
         for start in range(0, len(rows), _AT_ONCE):
-            some = [row.id for row in rows[start : start + _AT_ONCE]]
+            some = [thing_id for thing_id, _ in rows[start : start + _AT_ONCE]]
             query = sa.select(MANIFESTS).where(MANIFESTS.c.thing_id.in_(some))
-            texts.update(row._tuple() for row in self._connection.execute(query))
-        return [(texts[row.id], row.retired_at) for row in rows if row.id in texts]
+            texts.update(cast("list[tuple[str, str]]", self._rows(query)))
+        return [(texts[thing_id], retired_at) for thing_id, retired_at in rows if thing_id in texts]
 
-    def _page(self, *columns: sa.ColumnElement[Any]) -> Sequence[sa.Row[Any]]:
+    def _page(self, *columns: sa.ColumnElement[Any]) -> list[tuple[Any, ...]]:
         """Return columns of the Things that are wanted, in order."""
         limit, offset = self._found._limit, self._found._offset
         if limit == 0:
@@ -265,7 +266,7 @@ class _Search:
         if not any(order.field == Field("column", "id") for order in orders):
             from_oldest = orders[:1] == (Order(filters.CREATED_AT, False),)
             ordering.append(THINGS.c.id.asc() if from_oldest else THINGS.c.id.desc())
-        return self._connection.execute(self._cut(query.order_by(*ordering), limit, offset)).all()
+        return self._rows(self._cut(query.order_by(*ordering), limit, offset))
 
     def _cut(self, query: sa.Select[Any], limit: int | None, offset: int) -> sa.Select[Any]:
         if limit is not None:
@@ -276,9 +277,9 @@ class _Search:
 
     def _ranked(
         self, columns: Sequence[sa.ColumnElement[Any]], order: Order, limit: int, offset: int
-    ) -> list[sa.Row[Any]]:
+    ) -> list[tuple[Any, ...]]:
         """Return the first by an attribute: one type after the other in its index, then those without a value."""
-        found: list[sa.Row[Any]] = []
+        found: list[tuple[Any, ...]] = []
         where = self._where(None)
         kind, key = _attribute_key(order.field)
         named = (ATTRIBUTES.c.kind == kind, ATTRIBUTES.c.name == index_name(order.field.name))
@@ -303,7 +304,7 @@ class _Search:
                     )
                     .order_by(*ordering, ATTRIBUTES.c.thing_id.desc())
                 )
-            rows = self._connection.execute(query.limit(limit - len(found) + offset)).all()
+            rows = self._rows(query.limit(limit - len(found) + offset))
             found += rows[offset:]
             offset = max(0, offset - len(rows))
             if len(found) >= limit:
@@ -578,7 +579,7 @@ class _Search:
         named = list(dict.fromkeys(("id", *(name for name in own if name in THINGS.c), "origin")))
         rows = self._page(*(THINGS.c[name] for name in named))
         by_name = dict(zip(named, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(named, ())
-        values = self._attributes(by_name["id"], by_name["origin"], chosen, every)
+        values = self._attributes(by_name["id"], chosen, every) if rows else {}
         found: dict[str, pa.Array] = {}
         for name in own:
             if name in THINGS.c:
@@ -588,38 +589,39 @@ class _Search:
                 for field in sorted((one for one in values if one.kind == kind), key=lambda one: one.name):
                     found[str(field)] = values[field]
             else:
-                found[name] = values.get(filters.parse_field(name), pa.nulls(len(rows)))
+                found[name] = values.get(filters.parse_field(name), pa.nulls(len(rows), pa.float64()))
         return pa.table(found)
 
     def _attributes(
-        self, ids: Sequence[str], origins: Sequence[str], chosen: Sequence[Field], every: Sequence[str]
+        self, ids: Sequence[str], chosen: Sequence[Field], every: Sequence[str]
     ) -> dict[Field, pa.Array]:
         """Return the values of attributes, one for each id; None where a Thing has none."""
-        place = {thing_id: number for number, thing_id in enumerate(ids)}
-        held: dict[tuple[str, str], list[Any]] = {}
-        kinds: dict[tuple[str, str], set[str]] = {}
-        for thing_id, kind, name, kind_of, number, integer, text in self._rows(ids, chosen, every):
-            key = (kind, name)
-            if key not in held:
-                held[key], kinds[key] = [None] * len(ids), set()
-            kinds[key].add(kind_of)
-            held[key][place[thing_id]] = (kind_of, number, integer, text)
-        return {
-            Field(cast("filters.Kind", kind), name): _array(values, kinds[kind, name])
-            for (kind, name), values in held.items()
-        }
-
-    def _rows(
-        self, ids: Sequence[str], chosen: Sequence[Field], every: Sequence[str]
-    ) -> Iterable[Sequence[Any]]:
         wanted: list[_Clause] = [ATTRIBUTES.c.kind.in_(list(every))] if every else []
         wanted += [
-            (ATTRIBUTES.c.kind == one.kind) & (ATTRIBUTES.c.name == index_name(one.name)) for one in chosen
+            (ATTRIBUTES.c.kind == field.kind) & (ATTRIBUTES.c.name == index_name(field.name))
+            for field in chosen
         ]
-        if not wanted or not ids:
-            return []
-        query = sa.select(ATTRIBUTES).where(self._among(ATTRIBUTES.c.thing_id, ids), sa.or_(*wanted))
-        return self._connection.execute(query).all()
+        if not wanted:
+            return {}
+        where = (self._among(ATTRIBUTES.c.thing_id, ids), sa.or_(*wanted))
+        keys = (ATTRIBUTES.c.thing_id, ATTRIBUTES.c.kind, ATTRIBUTES.c.name)
+        # Most are numbers or texts, whose type need not be looked at.
+        unusual = sa.case((ATTRIBUTES.c.type.in_(("number", "text")), None), else_=ATTRIBUTES.c.type)
+        query = sa.select(*keys, unusual, ATTRIBUTES.c.number, ATTRIBUTES.c.integer, ATTRIBUTES.c.text)
+        place = {thing_id: row for row, thing_id in enumerate(ids)}
+        held: dict[tuple[str, str], list[Any]] = defaultdict(lambda: [None] * len(ids))
+        for one, kind, name, kind_of, number, exact, text in self._rows(query.where(*where)):
+            if kind_of is not None:
+                held[kind, name][place[one]] = _value(kind_of, number, text)
+            else:
+                held[kind, name][place[one]] = text if number is None else number if exact is None else exact
+        return {
+            Field(cast("filters.Kind", kind), name): _array(column) for (kind, name), column in held.items()
+        }
+
+    def _rows(self, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+        """Return rows as the driver gives them: where there are a hundred thousand, each step counts."""
+        return list(self._connection.execute(query).cursor.fetchall())
 
 
 def _attribute_key(field: Field) -> tuple[str, sa.Column[Any]]:
@@ -737,40 +739,42 @@ def _chosen(columns: Sequence[str] | None) -> tuple[list[str], list[Field], list
 
 def _column(name: str, values: Sequence[Any]) -> pa.Array:
     if name in filters.TIMES:
-        times = [None if value is None else datetime.fromisoformat(value) for value in values]
-        return pa.array(times, pa.timestamp("us", "UTC"))
+        return pa.array(values, pa.string()).cast(pa.timestamp("us", "UTC"))
     return pa.array(values, pa.int64() if name in filters.NUMBERS else pa.string())
 
 
-def _array(values: Sequence[Any], kinds: set[str]) -> pa.Array:
-    """Return attributes as the one type that they have, else as text."""
-    of = kinds - {"null"}
-    if of <= {"number", "nan"}:
-        return _numbers(values)
-    if of == {"truth"}:
-        return pa.array([None if v is None or v[1] is None else bool(v[1]) for v in values], pa.bool_())
-    if of == {"time"}:
-        times = [None if v is None or v[3] is None else datetime.fromisoformat(v[3]) for v in values]
-        return pa.array(times, pa.timestamp("us", "UTC"))
-    return pa.array([None if v is None else _as_text(*v) for v in values], pa.string())
-
-
-def _numbers(values: Sequence[Any]) -> pa.Array:
-    if any(v is not None and v[2] is not None for v in values):
-        exact = [None if v is None else v[2] if v[2] is not None else _integer(v[1]) for v in values]
-        if all(e is not None or v is None or v[0] == "null" for e, v in zip(exact, values, strict=True)):
-            return pa.array(exact, pa.int64())
-    doubles = [None if v is None or v[0] == "null" else math.nan if v[0] == "nan" else v[1] for v in values]
-    return pa.array(doubles, pa.float64(), from_pandas=False)
-
-
-def _integer(number: float | None) -> int | None:
-    return int(number) if number is not None and number.is_integer() and abs(number) <= EXACT else None
-
-
-def _as_text(kind: str, number: float | None, integer: int | None, text: str | None) -> str | None:
-    if kind == "number" and number is not None:
-        return str(integer if integer is not None else _integer(number) or number)
+def _value(kind: str, number: float | None, text: str | None) -> Any:
+    """Return an attribute that is neither a number nor a text."""
     if kind == "truth":
-        return "true" if number else "false"
-    return "nan" if kind == "nan" else text
+        return bool(number)
+    if kind == "time" and text is not None:
+        return datetime.fromisoformat(text)
+    return math.nan if kind == "nan" else text
+
+
+def _array(values: Sequence[Any]) -> pa.Array:
+    """Return attributes as the one type that they have, else as text."""
+    types = set(map(type, values)) - {type(None)}
+    if types <= {float}:
+        return pa.array(values, pa.float64(), from_pandas=False)
+    if types <= {float, int}:
+        whole = all(
+            isinstance(one, int) or one is None or (one.is_integer() and abs(one) <= EXACT) for one in values
+        )
+        kind, change = (pa.int64(), int) if whole else (pa.float64(), float)
+        return pa.array([None if one is None else change(one) for one in values], kind, from_pandas=False)
+    if types == {bool}:
+        return pa.array(values, pa.bool_())
+    if types == {datetime}:
+        return pa.array(values, pa.timestamp("us", "UTC"))
+    if types == {str}:
+        return pa.array(values, pa.string())
+    return pa.array([None if one is None else _as_text(one) for one in values], pa.string())
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) <= EXACT else str(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)

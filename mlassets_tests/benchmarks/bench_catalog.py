@@ -11,13 +11,11 @@ import io
 import os
 import random
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,6 @@ import sqlalchemy as sa
 from mlassets_tests.benchmarks.bench_store import small_draft
 from mlassets_tests.servers import PostgresServer
 from resources.catalog import ATTRIBUTES, COMPONENTS, EDGES, MANIFESTS, THINGS, typed
-from resources.finding import Found
 from resources.settings import Settings
 from resources.things import Partition, Store
 
