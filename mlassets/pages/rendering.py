@@ -13,8 +13,6 @@ from mlassets.quality.report import style as report_style
 if TYPE_CHECKING:
     import jinja2
 
-TEXT_SHOWN = 160
-
 
 @cache
 def style() -> str:

@@ -118,10 +118,7 @@ def thing_page(store: Store, thing: Thing, places: Places) -> str:
         report=store.report_path(thing.id) is not None,
         graph=graph(lineage, places.thing, partial(verdict_counts, store), drawn=NEARBY, listed=NEARBY),
         whole=whole,
-        files=[
-            {"file": one, "own": one.path.startswith(f"{thing.folder}/"), "type": kind_of(one)}
-            for one in thing.components
-        ],
+        files=[{"file": one, "own": one.path.startswith(f"{thing.folder}/")} for one in thing.components],
         provenance=list(_provenance(thing)),
         packages=_packages(thing, away),
         versions=[
@@ -259,7 +256,6 @@ def _value(name: str, value: object) -> dict[str, Any]:
         "first": text[:LONG],
         "long": len(text) > LONG or "\n" in text,
         "cut": max(0, cut),
-        "is_text": isinstance(value, str),
     }
 
 

@@ -11,6 +11,7 @@ from mlassets.steps import SOURCES, STEPS
 from mlassets.summaries import counted
 from resources.filters import BadQuery
 from resources.finding import Found, unknown_names
+from resources.references import UPLOADS
 from resources.things import Store, Thing, pack
 
 A_PAGE = 50
@@ -129,7 +130,7 @@ def things_page(store: Store, asked: Asked) -> tuple[str, int]:
         asked=asked,
         wrong=wrong,
         unknown=unknown,
-        steps=[SOURCES, *STEPS, "uploads"],
+        steps=[SOURCES, *STEPS, UPLOADS],
         heads=[
             {
                 "name": name,
