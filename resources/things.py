@@ -738,7 +738,16 @@ class Thing:
 
     def _refuse_removed(self) -> None:
         """Raise if the bytes were removed, which only those of a retired Thing can be."""
-        if self.retired_at is not None and (mark := self.removed) is not None:
+        if self.retired_at is not None:
+            self.require_kept()
+
+    def require_kept(self) -> None:
+        """Look into the lake whether the bytes were removed, whenever this handle was taken.
+
+        Raises:
+            RemovedThing: If they were.
+        """
+        if (mark := self.removed) is not None:
             raise self._gone(mark)
 
     def _gone(self, mark: Mapping[str, Any]) -> RemovedThing:

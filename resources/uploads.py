@@ -241,6 +241,8 @@ def update(
             f"{old} was made by a step, and its versions are what that step made; log a Thing of your own that is "
             f"based on it: store.log(labels=…, based_on=[{old.id!r}])"
         )
+    # The next version would point at files that are not there any more.
+    old.require_kept()
     said: dict[str, dict[str, Any]] = {}
     for kind in ("parameters", "metrics", "labels"):
         said[kind] = {**getattr(old, kind), **(changed.get(kind) or {})}

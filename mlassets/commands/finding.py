@@ -243,11 +243,12 @@ def _print_thing(store: "Store", thing: "Thing", told: Mapping[str, Any]) -> Non
         line(name.replace("_", " "), told.get(name))
     line("rows", thing.rows)
     line("size", f"{told['size']:,} bytes")
-    if told["retired"]:
-        out.print(
-            f"[yellow]retired[/yellow]        {escape(_short(told['retired'], _LONGEST_VALUE))}",
-            soft_wrap=True,
-        )
+    for name in ("retired", "removed"):
+        if told.get(name):
+            out.print(
+                f"[yellow]{name}[/yellow]        {escape(_short(told[name], _LONGEST_VALUE))}",
+                soft_wrap=True,
+            )
     section("Parameters", thing.parameters)
     section("Metrics", thing.metrics)
     section("Labels", thing.labels)

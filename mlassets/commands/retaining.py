@@ -40,7 +40,8 @@ def retire(
     json_output: JsonOption = False,
 ) -> None:
     """Take versions out of use: they are passed over from then on, and `gc` removes their bytes in time."""
-    store, found = _to_retire(home_of(home), things or [], reason, by_policy)
+    store, asked = _to_retire(home_of(home), things or [], reason, by_policy)
+    found = [one for one in asked if not one.pop("already", False)]
     if not dry_run:
         for one in found:
             store.retire(one["id"], one["reason"])
@@ -55,6 +56,10 @@ def retire(
             f"  {one['id']}  {escape(one['step'])} of {escape(one['partition'])}: {escape(one['reason'])}",
             highlight=False,
             soft_wrap=True,
+        )
+    if len(asked) > len(found):
+        out.print(
+            f"{len(asked) - len(found):,} were retired before; nothing changes for them.", highlight=False
         )
 
 
@@ -89,6 +94,7 @@ def _to_retire(
             "created_at": one.manifest["created_at"],
             "size": sum(part.size for part in one.components),
             "reason": reason,
+            "already": one.retired_at is not None,
         }
         for one in found
     ]

@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlassets_tests.places import Place
-from mlassets_tests.resources.crowd import in_child, kill_removals_at_points
+from mlassets_tests.resources.crowd import (
+    CROWD,
+    EWR,
+    assert_whole,
+    commit_many,
+    in_child,
+    kill_removals_at_points,
+)
 from mlassets_tests.small_homes import mlassets
 from resources.retaining import BadRetention, CannotRemove, Policy, expired, load_policies
 from resources.settings import Settings
@@ -246,6 +253,30 @@ def test_a_thing_whose_upstream_was_removed_stays_whole_and_a_damaged_one_still_
         store.get(model.id).table()
 
 
+def test_an_upload_whose_bytes_are_gone_has_no_next_version(store: Store) -> None:
+    old = store.log(artifacts={"note": b"x"}, name="notes")
+    store.retire(old.id, "for the test")
+    store.gc(NOW)
+    for reference in (old, old.id):
+        with pytest.raises(RemovedThing):
+            store.update(reference, labels={"a": 1})
+
+
+def test_commits_go_on_while_others_retire_and_remove(store: Store) -> None:
+    place = Place(Settings(home=Path(store.lake.root).parent))
+    children = [CROWD.Process(target=commit_many, args=(place, worker, 12)) for worker in range(2)]
+    for child in children:
+        child.start()
+    while any(child.is_alive() for child in children):
+        for thing in store.history("model", EWR)[1:]:
+            store.retire(thing.id, "superseded")
+        assert store.gc(NOW).problems == ()
+    assert [child.exitcode for child in children] == [0, 0]
+    assert_whole(store, store.history())
+    assert len(store.history()) + len(store.catalog.retired()) == 24
+    assert store.verify_all().damaged == ()
+
+
 def test_a_policy_keeps_by_number_and_age_and_never_what_is_needed(store: Store) -> None:
     first = commit(store, "sources", 0, Partition.source("flights"))
     models = [commit(store, number=number, based_on=[first.id]) for number in range(5)]
@@ -318,6 +349,7 @@ def test_the_commands_retire_and_remove(tmp_path: Path, store: Store) -> None:
     assert mlassets(tmp_path, "retire", "--by-policy").exit_code == 2
     told = mlassets(tmp_path, "retire", things[0].id, "--reason", "wrong data", "--json")
     assert json.loads(told.stdout)["retired"] == [things[0].id]
+    assert "1 were retired before" in mlassets(tmp_path, "retire", things[0].id, "--reason", "again").stdout
     (tmp_path / "retention.yaml").write_text("model: {keep_last: 2}")
     dry = json.loads(mlassets(tmp_path, "retire", "--by-policy", "--dry-run", "--json").stdout)
     assert (dry["retired"], [one["id"] for one in dry["things"]]) == ([], [things[1].id])
