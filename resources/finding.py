@@ -50,6 +50,7 @@ _INDEXED = (
     *("data_version", "spec_hash", "run_id"),
 )
 _RARE = 1000
+_FAR = 20_000
 _AT_ONCE = 500
 _KINDS = {"label": "labels", "parameter": "parameters", "metric": "metrics"}
 _RANK = {"number": 0, "truth": 1, "time": 2, "text": 3}
@@ -223,18 +224,21 @@ class _Search:
 
     There are three ways to look, which differ in how long they take and not in what they find. Where one of the
     conditions that must hold is rare, the few Things that it holds for are looked up and the others tried on them.
-    Else, if only some are wanted, the Things are gone through in the order that was asked for until there are enough.
-    Else all that one condition holds for are looked up.
+    Else, if only some are wanted, the first Things in the order that was asked for are gone through. Else, or if those
+    were not enough, all that one condition holds for are looked up.
     """
 
     def __init__(self, connection: sa.Connection, found: Found) -> None:
         self._connection, self._found = connection, found
         self._sqlite = connection.dialect.name == "sqlite"
+        # Whether the condition that decides where to look holds for few, and one that has an index at all.
+        self._rare = False
+        self._usual: sa.Select[Any] | None = None
         self._walking = False
         self._regex_found: dict[Condition, list[str]] = {}
 
     def count(self) -> int:
-        query = sa.select(sa.func.count()).select_from(THINGS).where(*self._where(self._drive(limited=False)))
+        query = sa.select(sa.func.count()).select_from(THINGS).where(*self._where(self._drive()))
         return int(self._connection.execute(query).scalar_one())
 
     def ids(self) -> list[str]:
@@ -254,19 +258,51 @@ class _Search:
         limit, offset = self._found._limit, self._found._offset
         if limit == 0:
             return []
-        driver = self._drive(limited=limit is not None)
+        driver = self._drive()
+        if not self._rare and limit is not None:
+            found = self._walk(columns, limit, offset)
+            if found is not None:
+                return found
         orders = self._found.orders
-        if limit is not None and driver is None and len(orders) == 1 and orders[0].field.kind in _KINDS:
-            return self._ranked(columns, orders[0], limit, offset)
         query = sa.select(*columns).select_from(THINGS).where(*self._where(driver))
-        ordering: list[Any] = []
         for number, order in enumerate(orders):
-            query, keys = self._ordered(query, order, number)
-            ordering += keys
+            query = self._ordered(query, order, number)
         if not any(order.field == Field("column", "id") for order in orders):
             from_oldest = orders[:1] == (Order(filters.CREATED_AT, False),)
-            ordering.append(THINGS.c.id.asc() if from_oldest else THINGS.c.id.desc())
-        return self._rows(self._cut(query.order_by(*ordering), limit, offset))
+            query = query.order_by(THINGS.c.id.asc() if from_oldest else THINGS.c.id.desc())
+        return self._rows(self._cut(query, limit, offset))
+
+    def _walk(
+        self, columns: Sequence[sa.ColumnElement[Any]], limit: int, offset: int
+    ) -> list[tuple[Any, ...]] | None:
+        """Return the wanted of those that come first in the order; None if that does not tell."""
+        order = self._found.orders[0] if len(self._found.orders) == 1 else None
+        if order is None or not (order.field == filters.CREATED_AT or order.field.kind in _KINDS):
+            return None
+        self._walking = True
+        try:
+            # Where no condition has an index, there is no other way than through all.
+            far = None if self._usual is None else max(_FAR, 50 * (limit + offset))
+            if order.field.kind in _KINDS:
+                return self._ranked(columns, order, limit, offset, far)
+            where = self._where(None)
+            direction = sa.desc if order.descending else sa.asc
+            time, thing_id = direction(THINGS.c.created_at), direction(THINGS.c.id)
+            if far is not None:
+                end = self._connection.execute(
+                    sa.select(THINGS.c.created_at).order_by(time).limit(1).offset(far)
+                ).scalar()
+                if end is None:
+                    far = None
+                else:
+                    where.append(
+                        THINGS.c.created_at >= end if order.descending else THINGS.c.created_at <= end
+                    )
+            query = sa.select(*columns).select_from(THINGS).where(*where).order_by(time, thing_id)
+            rows = self._rows(self._cut(query, limit, offset))
+            return rows if far is None or len(rows) == limit else None
+        finally:
+            self._walking = False
 
     def _cut(self, query: sa.Select[Any], limit: int | None, offset: int) -> sa.Select[Any]:
         if limit is not None:
@@ -276,9 +312,12 @@ class _Search:
         return query.offset(offset) if offset else query
 
     def _ranked(
-        self, columns: Sequence[sa.ColumnElement[Any]], order: Order, limit: int, offset: int
-    ) -> list[tuple[Any, ...]]:
-        """Return the first by an attribute: one type after the other in its index, then those without a value."""
+        self, columns: Sequence[sa.ColumnElement[Any]], order: Order, limit: int, offset: int, far: int | None
+    ) -> list[tuple[Any, ...]] | None:
+        """Return the first by an attribute: one type after the other in its index, then those without a value.
+
+        None if there are not enough among the first `far` numbers.
+        """
         found: list[tuple[Any, ...]] = []
         where = self._where(None)
         kind, key = _attribute_key(order.field)
@@ -296,23 +335,26 @@ class _Search:
                 keys = (_head(), ATTRIBUTES.c.text) if text else (ATTRIBUTES.c.number,)
                 exact = (ATTRIBUTES.c.text,) if kind_of == "time" else ()
                 ordering = [each.desc() if order.descending else each.asc() for each in (*keys, *exact)]
-                query = (
-                    sa.select(*columns)
-                    .select_from(joined)
-                    .where(
-                        *named, ATTRIBUTES.c.type == kind_of, _HAVING["text" if text else "number"], *where
-                    )
-                    .order_by(*ordering, ATTRIBUTES.c.thing_id.desc())
-                )
+                of_type = [*named, ATTRIBUTES.c.type == kind_of, _HAVING["text" if text else "number"]]
+                if far is not None and kind_of == "number":
+                    last = sa.select(ATTRIBUTES.c.number).where(*of_type).order_by(*ordering)
+                    end = self._connection.execute(last.limit(1).offset(far)).scalar()
+                    number = ATTRIBUTES.c.number
+                    of_type += [] if end is None else [number >= end if order.descending else number <= end]
+                    far = None if end is None else far
+                query = sa.select(*columns).select_from(joined).where(*of_type, *where)
+                query = query.order_by(*ordering, ATTRIBUTES.c.thing_id.desc())
             rows = self._rows(query.limit(limit - len(found) + offset))
             found += rows[offset:]
             offset = max(0, offset - len(rows))
             if len(found) >= limit:
                 break
+            if far is not None:
+                return None
         return found
 
-    def _ordered(self, query: sa.Select[Any], order: Order, number: int) -> tuple[sa.Select[Any], list[Any]]:
-        """Return the query with what it is sorted by, and the keys."""
+    def _ordered(self, query: sa.Select[Any], order: Order, number: int) -> sa.Select[Any]:
+        """Return the query sorted by a field."""
         field = order.field
 
         def directed(key: Any) -> Any:
@@ -321,10 +363,10 @@ class _Search:
         if field.kind == "column":
             column = THINGS.c[field.name]
             never_null = field.name in ("id", "step", "partition", "created_at", "data_version", "size")
-            return query, [directed(column)] if never_null else [column.is_(None), directed(column)]
+            return query.order_by(*(() if never_null else (column.is_(None),)), directed(column))
         if field.kind == "verdict":
             status = self._verdict_status(field)
-            return query, [status.is_(None), directed(status)]
+            return query.order_by(status.is_(None), directed(status))
         one = ATTRIBUTES.alias(f"sorting{number}")
         kind, key = _attribute_key(field)
         query = query.outerjoin(
@@ -332,25 +374,23 @@ class _Search:
         )
         rank = sa.case(_RANK, value=one.c.type, else_=None)
         text = sa.case((one.c.type.in_(("time", "text")), one.c.text), else_=None)
-        return query, [rank.is_(None), rank, directed(one.c.number), directed(text)]
+        return query.order_by(rank.is_(None), rank, directed(one.c.number), directed(text))
 
     # Which of the conditions decides where to look.
 
-    def _drive(self, *, limited: bool) -> sa.Select[Any] | None:
+    def _drive(self) -> sa.Select[Any] | None:
         """Return a query for the ids among which all that is wanted is; None to look through all Things."""
         query = self._found.query
-        parts = query.parts if isinstance(query, AllOf) else (query,)
-        usual: sa.Select[Any] | None = None
-        for part in sorted(parts, key=_selective):
+        self._usual = None
+        for part in sorted(query.parts if isinstance(query, AllOf) else (query,), key=_selective):
             ids = self._ids_of(part)
             if ids is None:
                 continue
             if self._connection.execute(ids.limit(1).offset(_RARE)).first() is None:
-                self._walking = True
+                self._rare = True
                 return ids
-            usual = ids if usual is None else usual
-        self._walking = limited
-        return None if limited else usual
+            self._usual = ids if self._usual is None else self._usual
+        return self._usual
 
     def _ids_of(self, node: Node) -> sa.Select[Any] | None:
         """Return a query for the ids of all Things that a tree may hold for, from indexes; None if there is none."""
@@ -396,7 +436,7 @@ class _Search:
 
     def _plain(self, column: Any) -> Any:
         """Return a column of `things` so that SQLite uses no index for it: another way to look was chosen."""
-        if self._sqlite and self._walking and column.name not in ("created_at", "id"):
+        if self._sqlite and (self._walking or self._rare) and column.name not in ("created_at", "id"):
             plus: Any = sa.sql.operators.custom_op("+")
             return sa.sql.elements.UnaryExpression(column, operator=plus, type_=column.type)
         return column

@@ -145,11 +145,10 @@ class Oracle:
         there.sort(key=lambda one: (one.created_at, one.id), reverse=True)
         return [one.id for one in there if self.holds(one, query)]
 
-    def sorted_by(self, field: str, *, descending: bool) -> list[str]:
+    def sorted_by(self, field: str, *, descending: bool, retired: bool = False) -> list[str]:
         """All ids by one field; of equal ones the newest first, those without a value last."""
-        there = sorted(
-            (one for one in self.things if one.retired_at is None), key=lambda one: one.id, reverse=True
-        )
+        there = [one for one in self.things if retired or one.retired_at is None]
+        there.sort(key=lambda one: one.id, reverse=True)
         ranks = ("number", "truth", "time", "text")
 
         def key(thing: Thing) -> tuple[int, Any] | None:

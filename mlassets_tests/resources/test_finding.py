@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mlassets_tests.resources.oracle import Oracle
 from mlassets_tests.servers import PostgresServer
+from resources import finding
 from resources.filters import BadQuery, parse
 from resources.finding import names_of, unknown_names
 from resources.settings import Settings
@@ -218,19 +219,47 @@ queries = st.recursive(
     max_leaves=5,
 )
 many = settings(
-    max_examples=60,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
+@contextmanager
+def looking(rare: int, far: int) -> Iterator[None]:
+    """Take the ways to look that large catalogs take, in a small one."""
+    before = finding._RARE, finding._FAR
+    finding._RARE, finding._FAR = rare, far
+    yield
+    finding._RARE, finding._FAR = before
+
+
 @many
-@given(query=queries, retired=st.booleans())
-def test_find_finds_what_the_definition_says(oracle: Oracle, query: Mapping[str, Any], retired: bool) -> None:
-    found = oracle.store.find(query, retired=retired)
-    expected = oracle.find(query, retired=retired or "retired_at" in str(query))
-    assert found.ids() == expected
-    assert found.count() == len(expected)
+@given(
+    query=queries,
+    retired=st.booleans(),
+    ways=st.sampled_from([(1000, 20_000), (2, 5), (2, 1000), (0, 1)]),
+    limit=st.sampled_from([None, 3, 1000]),
+    sort=st.sampled_from(["-created_at", "-metrics.roc_auc", "labels.ticket"]),
+)
+def test_find_finds_what_the_definition_says(
+    oracle: Oracle,
+    query: Mapping[str, Any],
+    retired: bool,
+    ways: tuple[int, int],
+    limit: int | None,
+    sort: str,
+) -> None:
+    retired = retired or "retired_at" in str(query)
+    expected = oracle.find(query, retired=retired)
+    with looking(*ways):
+        found = oracle.store.find(query, retired=retired, limit=limit, sort=sort)
+        assert found.count() == len(expected)
+        ids = found.ids()
+    if sort != "-created_at":
+        order = oracle.sorted_by(sort.lstrip("-"), descending=sort.startswith("-"), retired=True)
+        expected = sorted(expected, key=order.index)
+    assert ids == expected[:limit]
 
 
 def quoted(text: str) -> str:
