@@ -1,4 +1,4 @@
-"""Reading many Things at once, by SQL: a table for each step of each project, and the catalog's own tables.
+"""Reading many Things at once, by SQL: a table for each step, one for each of a project's, and the catalog's own.
 
 A table of Things is a dataset over the Parquet files of their versions, as they lie in the lake, read lazily with
 columns and filters pushed down. Only the tables that a query names are looked up.
@@ -111,6 +111,7 @@ def tables(store: Store) -> dict[str, str]:
     """Return the names of all tables that a query may read, each with what it holds."""
     found = {name: description for name, (description, _) in _CATALOG.items()}
     for step in store.catalog.steps():
+        found.setdefault(step.lower(), f"{step} of everything: the newest version of each partition")
         for row in store.catalog.newest_of(step):
             name = table_name(_first(row), step)
             found.setdefault(name, f"{step} of {_first(row)}: the newest version of each partition")
@@ -187,9 +188,14 @@ class _Tables:
                 _, query = _CATALOG[name.lower()]
                 _write_table(self._store.catalog, query(), path)
             return ds.dataset(path)
-        things = self._things(name)
+        steps = {one.lower(): one for one in self._store.catalog.steps()}
+        if name.lower() in steps:
+            step, first = steps[name.lower()], 0
+            things = self._versions(step, [row["partition"] for row in self._store.catalog.newest_of(step)])
+        else:
+            things, first = self._things(name), 1
         self._read += things
-        return _dataset(name, things)
+        return _dataset(name, things, first)
 
     def _things(self, name: str) -> list[Thing]:
         wanted = table_name(name, "")[:-1]
@@ -248,8 +254,11 @@ def _first(row: Mapping[str, Any]) -> str:
     return str(row["project"] or row["source"] or row["name"] or row["partition"])
 
 
-def _dataset(name: str, things: Sequence[Thing]) -> "ds.Dataset":
-    """Return the files of some versions as one dataset, with columns that say whose each row is."""
+def _dataset(name: str, things: Sequence[Thing], first: int) -> "ds.Dataset":
+    """Return the files of some versions as one dataset, with columns that say whose each row is.
+
+    `first` is the first dimension of their partitions that becomes a column.
+    """
     import pyarrow.dataset as ds
 
     with_rows = [thing for thing in things if thing.schema is not None]
@@ -258,7 +267,7 @@ def _dataset(name: str, things: Sequence[Thing]) -> "ds.Dataset":
             f"reads the table {name!r}, whose Things have no dataset; read `things` for what they say"
         )
     schema = _unified(name, with_rows)
-    extra = [_THING, *(pair[0] for pair in with_rows[0].partition.dimensions[1:])]
+    extra = [_THING, *(pair[0] for pair in with_rows[0].partition.dimensions[first:])]
     extra = [one for one in extra if one not in schema.names]
     full = schema
     for one in extra:
@@ -284,8 +293,8 @@ def _unified(name: str, things: Sequence[Thing]) -> pa.Schema:
         return pa.unify_schemas(schemas, promote_options="permissive")
     except pa.ArrowException as error:
         raise QUERY.wrong(
-            f"reads the table {name!r}, whose versions do not fit together: {error}. Choose versions that do "
-            f"(`--version`), from {things[0].id} to {things[-1].id}"
+            f"reads the table {name!r}, whose versions do not fit together: {error}. Read the table of one project "
+            f"alone, or choose versions that do (`--version`), from {things[0].id} to {things[-1].id}"
         ) from error
 
 

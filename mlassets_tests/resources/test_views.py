@@ -51,6 +51,22 @@ def test_a_step_of_a_project_is_one_table_over_the_newest_versions_of_all_segmen
     assert rows.to_pylist() == [{"number": 3, "name": "n3", "thing_id": newest.id, "segment": "EWR"}]
 
 
+def test_a_step_is_one_table_over_all_projects_that_fit_together(store: Store) -> None:
+    commit(store, "model", "other", "all", [7])
+    found = store.sql("SELECT project, segment, sum(number) AS total FROM model GROUP BY ALL ORDER BY ALL")
+    assert [tuple(row.values()) for row in found.to_pylist()] == [
+        ("late-flights", "EWR", 3),
+        ("late-flights", "JFK", 9),
+        ("other", "all", 7),
+    ]
+    store.commit("model", Partition.project("odd"), Draft(dataset=pa.table({"number": [b"not", b"one"]})))
+    with pytest.raises(
+        BadQuery, match=r"'model', whose versions do not fit together: .* of one project alone"
+    ):
+        store.sql("FROM model")
+    assert store.sql("FROM other_model")["number"].to_pylist() == [7]
+
+
 def test_all_versions_or_chosen_ones_can_be_read(store: Store) -> None:
     query = "SELECT number FROM late_flights_model ORDER BY number"
     old = store.history("model", Partition.segment("late-flights", "EWR"))[-1]
