@@ -122,7 +122,8 @@ class Artifact(Component):
     thing: Thing | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     @property
-    def _of(self) -> Thing:
+    def of(self) -> Thing:
+        """The Thing that it belongs to."""
         return cast("Thing", self.thing)
 
     def read(self) -> bytes:
@@ -131,7 +132,7 @@ class Artifact(Component):
         Raises:
             DamagedThing: If the file is missing, or its bytes are not those that were committed.
         """
-        return self._of.bytes_of(self)
+        return self.of.bytes_of(self)
 
     def open(self) -> IO[bytes]:
         """Open it for reading; a large one passes through a temporary file.
@@ -143,7 +144,7 @@ class Artifact(Component):
             return BytesIO(self.read())
         with tempfile.TemporaryDirectory(prefix="mlassets-") as folder:
             # An open file outlives its name.
-            return self._of.fetch(self, Path(folder, "file")).open("rb")
+            return self.of.fetch(self, Path(folder, "file")).open("rb")
 
     def download(self, to: Path | str) -> Path:
         """Copy it to this machine's disk and return where it is.
@@ -154,7 +155,7 @@ class Artifact(Component):
         Raises:
             DamagedThing: If the file is missing, or its bytes are not those that were committed.
         """
-        return self._of.fetch(self, _file_at(Path(to), self.file_name))
+        return self.of.fetch(self, _file_at(Path(to), self.file_name))
 
     def load(self, trusted_types: Collection[str] = ()) -> Any:
         """Return the value that was logged, as what it was; of a file, what its suffix says it is, else its bytes.
@@ -168,7 +169,7 @@ class Artifact(Component):
         """
         from resources.values import decoded
 
-        return decoded(self.form, self.name, self.read(), str(self._of), trusted_types)
+        return decoded(self.form, self.name, self.read(), str(self.of), trusted_types)
 
     @property
     def file_name(self) -> str:

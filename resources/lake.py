@@ -586,7 +586,7 @@ class Folder(Lake):
             # These hold the new names: they are brought to the disk once they do. What is staged needs no name there.
             holding = {_folder_of(self.full(path)) for path in items}
             folders = self._pending.folders - {self.full("tmp")}
-            within = {one for one in folders - holding if any(one.startswith(f"{top}/") for top in holding)}
+            within = {one for one in folders - holding if _is_below(one, holding)}
             reached("before sync")
             with self._writing(", ".join(items)):
                 _sync_all(self._pending.files | within)
@@ -761,6 +761,13 @@ class _Unsynced:
 
 def _folder_of(full: str) -> str:
     return full.rpartition("/")[0] or "/"
+
+
+def _is_below(full: str, folders: Collection[str]) -> bool:
+    while (full := _folder_of(full)) != "/":
+        if full in folders:
+            return True
+    return False
 
 
 def _sync(path: str) -> None:

@@ -693,8 +693,12 @@ class Thing:
             DamagedThing: If the file is missing, or its bytes are not those that were committed.
             LakeError: If the lake does not answer.
         """
-        if not self.is_whole(component):
-            raise self._damaged(component, _CHANGED)
+        try:
+            if self.lake_of(component).hash_of(component.path) == component.hash:
+                return
+        except NotInLake as error:
+            raise self._damaged(component, "is missing") from error
+        raise self._damaged(component, _CHANGED)
 
     def fetch(self, component: Component, target: Path) -> Path:
         """Copy one of its files to this machine's disk, whole or not at all, after a check of its hash.
@@ -879,7 +883,8 @@ class Store:
             metrics: What was measured: numbers.
             labels: Words to find it by; values as for parameters.
             artifacts: Other things by name: tables, arrays, scikit-learn estimators, matplotlib and plotly figures,
-                text, bytes, what JSON can hold, files as Paths. `thing.artifacts[name].load()` gives them back.
+                text, bytes, what JSON can hold, files as Paths, and artifacts of other Things, which are
+                shared. `thing.artifacts[name].load()` gives them back.
             embedding: A vector of numbers that stands for it.
             based_on: What it was made from; within `Store.recording` all that was read is added.
             trusted_types: Full names of types that an estimator may hold beside those that skops trusts.

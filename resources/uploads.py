@@ -15,8 +15,20 @@ from uuid import UUID
 
 import numpy as np
 
+from resources.handles import Artifact
 from resources.lake import is_inside
-from resources.things import ADDRESS, NAME, BadDraft, Content, Draft, Encoded, Partition, Store, Thing
+from resources.things import (
+    ADDRESS,
+    NAME,
+    BadDraft,
+    Component,
+    Content,
+    Draft,
+    Encoded,
+    Partition,
+    Store,
+    Thing,
+)
 from resources.values import encoded, rows_in
 
 UPLOADS = "uploads"
@@ -88,15 +100,20 @@ def _draft(store: Store, number: int, item: Mapping[str, Any]) -> Draft:
         metrics=item.get("metrics") or {},
         labels=item.get("labels") or {},
         artifacts={
-            key: _content(value, f"artifacts[{key!r}]", trusted)
-            for key, value in (item.get("artifacts") or {}).items()
+            key: _content(store, value, key, trusted) for key, value in (item.get("artifacts") or {}).items()
         },
         embedding=_embedding(item.get("embedding")),
         based_on=_ids(store, item.get("based_on") or ()),
     )
 
 
-def _content(value: Any, what: str, trusted: Collection[str]) -> Content:
+def _content(store: Store, value: Any, key: str, trusted: Collection[str]) -> Content:
+    what = f"artifacts[{key!r}]"
+    if isinstance(value, Component):
+        if not isinstance(value, Artifact) or value.lake or value.of.lake is not store.lake:
+            raise BadDraft(f"{what} is a file of another lake; copy its Thing, or point at it, first")
+        value.of.require_kept()
+        return Component("artifact", key, value.path, value.size, value.hash, form=value.form)
     return value if isinstance(value, Path) else encoded(value, what, trusted)
 
 
@@ -241,6 +258,8 @@ def update(
             f"{old} was made by a step, and its versions are what that step made; log a Thing of your own that is "
             f"based on it: store.log(labels=…, based_on=[{old.id!r}])"
         )
+    if old.lake is not store.lake:
+        raise BadDraft(f"{old} is in another lake, {old.lake.uri}; copy it here, or point at it, first")
     # The next version would point at files that are not there any more.
     old.require_kept()
     said: dict[str, dict[str, Any]] = {}

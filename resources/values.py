@@ -100,8 +100,8 @@ def rows_in(value: object, what: str) -> pa.Table | pa.RecordBatchReader:
     kind = _kind_of(type(value))
     if kind not in _TO_ARROW:
         raise UnstorableValue(
-            f"{what} is a {_name_of(type(value))}, which is no table; give {', '.join(_TO_ARROW)}, or the path of a "
-            "Parquet file, and anything else as an artifact"
+            f"{what} is a {_name_of(type(value))}, which is no table; give {', '.join(_TO_ARROW)}, or the "
+            "pathlib.Path of a Parquet file, and anything else as an artifact"
         )
     try:
         return _rows(value, kind)

@@ -328,6 +328,18 @@ def test_a_damaged_file_is_not_used_and_the_last_good_version_is_named(store: St
     assert list(tmp_path.glob(".*.part")) == []
 
 
+def test_an_artifact_of_another_thing_is_shared(store: Store, tmp_path: Path) -> None:
+    first = store.log(artifacts={"model": MODEL})
+    second = store.log(artifacts={"best": first.artifacts["model"]}, based_on=first)
+    assert second.artifacts["best"].path == first.artifacts["model"].path
+    assert second.artifacts["best"].load().coef_ == MODEL.coef_
+    other = Store.open(Settings(home=tmp_path / "other"))
+    with pytest.raises(BadDraft, match="of another lake"):
+        other.log(artifacts={"best": first.artifacts["model"]})
+    with pytest.raises(BadDraft, match="in another lake"):
+        other.update(first, labels={"a": 1})
+
+
 def test_a_thing_without_a_dataset_says_so(store: Store) -> None:
     with pytest.raises(UnknownThing, match=r"has no dataset, only \['a'\]"):
         _ = store.log(artifacts={"a": 1}).dataset
