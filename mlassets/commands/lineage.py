@@ -135,11 +135,11 @@ def _print_trace(found: dict[str, Any]) -> None:
         highlight=False,
     )
     for one in found["predictions"]:
-        out.print(f"  predicted  {escape(_values(one))}", highlight=False, soft_wrap=True)
+        out.print(f"  predicted   {escape(_values(one))}", highlight=False, soft_wrap=True)
     for step, thing_id in found["things"].items():
-        out.print(f"  {step:<11}{thing_id}", highlight=False)
+        out.print(f"  {step:<12}{thing_id}", highlight=False)
     for one in found["drawn"]:
-        out.print(f"  drawn      {escape(_values(one))}", highlight=False, soft_wrap=True)
+        out.print(f"  drawn       {escape(_values(one))}", highlight=False, soft_wrap=True)
     for source in found["sources"]:
         columns = ", ".join(source["matched_on"])
         how = f"matched on {columns}" if columns else "the rows were not found again, so all are listed"
