@@ -93,7 +93,7 @@ def _without_commit(thing: Thing) -> tuple[str, bool]:
     now = packages().get("mlassets")
     if then is not None and then == now and code_state() is None:
         return f"mlassets {now}, as it is installed here and was installed then", True
-    return f"it was made with mlassets {then or 'of an unknown version'}, not from a checkout", False
+    return f"it was made with mlassets {then or 'of an unknown version'}, and no commit was recorded", False
 
 
 def _stand_in(folder: Path, told: str, faithful: bool) -> Code:

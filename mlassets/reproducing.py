@@ -463,12 +463,6 @@ def in_own_process(python: Path, code: Code, asked: Path) -> str:
     return f"it ended with {done.returncode}: {done.stderr.strip()[-_TEXT:]}"
 
 
-def in_this_process(python: Path, code: Code, asked: Path) -> str:
-    """Run a step here, with the packages and the code that are loaded: quicker, and of less weight as a proof."""
-    remaking.main(str(asked))
-    return "it ended"
-
-
 def _run(scratch: _Scratch, code: Code, python: Path, folder: Path, run: Run) -> None:
     """Run the step.
 

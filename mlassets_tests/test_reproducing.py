@@ -1,6 +1,7 @@
 """A Thing is made again from what is recorded of it; what does not come out the same is found out and explained."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import pytest
 
 from mlassets.commands.comparing import print_reproduced
 from mlassets.home import Home
-from mlassets.recorded import NoEnvironment, lay_out_code, make_environment, requirements
+from mlassets.recorded import Code, NoEnvironment, lay_out_code, make_environment, requirements
 from mlassets.releasing.aliases import roll_back
-from mlassets.reproducing import NotReproducible, in_own_process, in_this_process, reproduce
+from mlassets.releasing.deciding import claim_decision
+from mlassets.remaking import main, remake
+from mlassets.reproducing import NotReproducible, in_own_process, reproduce
 from mlassets_tests.resources.test_provenance import git
 from mlassets_tests.small_homes import departures, land, make_all, new_home, store_of, write_spec
 from resources import provenance
@@ -51,6 +54,16 @@ def own(home: Path, tmp_path: Path) -> Path:
     """A copy of that home, to be damaged."""
     shutil.copytree(home, tmp_path / "own")
     return tmp_path / "own"
+
+
+def in_this_process(python: Path, code: Code, asked: Path) -> str:
+    """Run the step here, with the code and packages that are loaded: seconds faster than in a process of its own."""
+    ours = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("MLASSETS_")}
+    try:
+        main(str(asked))
+    finally:
+        os.environ.update(ours)
+    return "it ended"
 
 
 def again(home: Path, thing: Thing, **options: Any) -> Any:
@@ -231,6 +244,55 @@ def test_a_later_version_of_an_input_or_a_verdict_does_not_matter(own: Path) -> 
     store.commit("draw_data", EWR, Draft(dataset=draw.table().slice(0, 20), based_on=draw.based_on))
     store.retire(draw.id, "superseded")
     assert again(own, thing).same
+
+
+def test_a_persons_decision_is_made_again_as_it_was_then(own: Path) -> None:
+    write_spec(own, seed=4, review={"mode": "manual"})
+    spec, known = Home(home=str(own)).project("late"), {"project": ["late"]}
+    store = store_of(own)
+    remake(str(own), "review", "late", known)
+    waiting = store.require("review", LATE)
+    claim_decision(store, spec, "reject", reviewer="ana", comment="not yet", send_back_to="model")
+    remake(str(own), "review", "late", known)
+    rejected = store.require("review", LATE)
+    claim_decision(store, spec, "approve", reviewer="ben", comment="now it is")
+    remake(str(own), "review", "late", known)
+    remake(str(own), "publish", "late", known)
+    approved = store.require("review", LATE)
+    decisions = [one.parameters["decision"] for one in (waiting, rejected, approved)]
+    assert decisions == ["wait", "reject", "approve"]
+    for thing in (waiting, rejected, approved, store.require("publish", LATE)):
+        made = again(own, thing)
+        assert made.same, made.as_dict()
+
+
+def test_another_attempt_at_work_that_was_sent_back_is_made_again_as_that_attempt(own: Path) -> None:
+    rework = {"send_back_to": "model", "tries": ["next_candidate"], "limit": 2}
+    write_spec(own, seed=4, review={"mode": "auto", "rules": ["roc_auc >= 0.999"]}, rework=rework)
+    store = store_of(own)
+    remake(str(own), "review", "late", {"project": ["late"]})
+    assert store.require("review", LATE).parameters["decision"] == "reject"
+    before = store.require("model", EWR)
+    remake(str(own), "model", EWR.key, {"project": ["late"], "segment": ["EWR"]})
+    attempt = store.require("model", EWR)
+    assert attempt.parameters["rework"]["attempt"] == 2
+    assert again(own, attempt).same
+    assert again(own, before).same
+
+
+def test_things_in_a_bucket_and_a_database_are_made_again_too(
+    tmp_path: Path, bucket: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLASSETS_LAKE", f"s3://{bucket}/lake")
+    monkeypatch.setenv("MLASSETS_CATALOG", database)
+    folder = new_home(tmp_path / "h", departures(["EWR"], rows=30))
+    remake(str(folder), "sources", "flights", {"source": ["flights"]})
+    remake(str(folder), "draw_data", EWR.key, {"project": ["late"], "segment": ["EWR"]})
+    settings = Settings.load(home=folder)
+    store = Store.open(settings)
+    for step in ("sources", "draw_data"):
+        made = reproduce(store, settings, store.require(step, STEPS[step]), run=in_this_process)
+        assert made.same, made.as_dict()
 
 
 @pytest.fixture

@@ -95,6 +95,8 @@ def _connected() -> Iterator["duckdb.DuckDBPyConnection"]:
             "threads": _THREADS,
         }
         connection = duckdb.connect(":memory:", config=config)
+        # It would be drawn to standard output, in the midst of what is printed there.
+        connection.execute("SET enable_progress_bar = false")
         try:
             yield connection
         finally:
