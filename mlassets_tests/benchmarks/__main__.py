@@ -5,7 +5,15 @@ import platform
 import subprocess
 import sys
 
-BENCHMARKS = ("bench_load", "bench_overhead", "bench_verdicts", "bench_store", "bench_io", "bench_ticks")
+BENCHMARKS = (
+    "bench_load",
+    "bench_overhead",
+    "bench_verdicts",
+    "bench_store",
+    "bench_catalog",
+    "bench_io",
+    "bench_ticks",
+)
 
 
 def main() -> int:

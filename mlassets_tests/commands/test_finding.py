@@ -2,11 +2,14 @@
 
 import csv
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from mlassets_tests.small_homes import mlassets, store_of
+from resources.filters import parse
 from resources.things import Draft, Partition, Thing
 from resources.verdicts import Verdict
 
@@ -115,3 +118,25 @@ def test_show_tells_all_that_is_known(home: Path) -> None:
     assert "retired" in mlassets(home, "show", model(home, "AB-0").id).stdout
     unknown = mlassets(home, "show", "nosuch")
     assert unknown.exit_code == 2
+
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/find-things.md"
+
+
+def test_the_python_for_finding_runs_as_shown(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.S | re.M)
+    names: dict[str, object] = {"home": str(home)}
+    for block in blocks:
+        exec(block, names)
+    assert names["how_many"] == 1
+    assert model(home, "AB-2").short_id in capfd.readouterr().out
+
+
+def test_the_queries_of_the_page_are_understood() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    asked = [
+        words[2] for line in re.findall(r"^mlassets find .*$", text, re.M) if (words := shlex.split(line))
+    ]
+    rows = re.findall(r"^\| (`[^|]+) \| .* \| .* \|$", text.split("## How to ask")[1], re.M)
+    for query in asked + [one for row in rows for one in re.findall(r"`([^`]+)`", row) if "…" not in one]:
+        parse(re.sub(r"\b[abc](?=$|[\s=!<>~?])", r"labels.\g<0>", query))
