@@ -284,4 +284,5 @@ def upstream_of(connection: sa.Connection, starts: sa.Select[Any] | Sequence[str
         return
     needed = starts.cte("needed", recursive=True)
     needed = needed.union(sa.select(EDGES.c.based_on).where(EDGES.c.thing_id == needed.c.id))
-    yield from connection.execute(sa.select(needed)).scalars()
+    cursor: Any = connection.execute(sa.select(needed)).cursor
+    yield from (one for (one,) in cursor.fetchall())

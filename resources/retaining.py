@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -71,8 +71,7 @@ class Expired:
     reason: str
 
 
-@dataclass(frozen=True)
-class Removal:
+class Removal(NamedTuple):
     """A retired Thing whose bytes may go.
 
     Attributes:
@@ -297,36 +296,46 @@ def plan(store: Store, grace: timedelta = GRACE, now: datetime | None = None) ->
         .where(THINGS.c.retired_at.is_not(None), THINGS.c.removed_at.is_(None))
         .order_by(THINGS.c.id)
     )
-    candidates = store.catalog.read(lambda connection: list(connection.execute(query)))
+    candidates = store.catalog.read(lambda connection: _plain_rows(connection, query))
     kept: Counter[str] = Counter()
     named: dict[str, str] = {}
     needed = _needed_by_releases(store.catalog) if candidates else set()
     going = []
     for row in candidates:
-        if row.id in needed:
+        thing_id, _, _, retired_at = row
+        if thing_id in needed:
             reason = "a release that is not retired was made from it"
             if len(named) < _KEPT_NAMED:
-                named[row.id] = reason
-        elif row.retired_at > limit:
+                named[thing_id] = reason
+        elif retired_at > limit:
             reason = f"retired less than {_words(grace)} ago"
         else:
             going.append(row)
             continue
         kept[reason] += 1
-    doomed = {row.id for row in going}
-    sizes = _sizes(store.catalog, doomed)
-    removals = [Removal(row.id, row.step, row.partition, row.retired_at, *sizes[row.id]) for row in going]
+    files, sizes = _sizes(store.catalog, {row[0] for row in going})
+    removals = [
+        Removal(one, step, partition, at, files[one], sizes[one]) for one, step, partition, at in going
+    ]
     return Plan(grace, tuple(removals), dict(kept), named)
 
 
+def _plain_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+    """Return rows as the driver gives them: where there are a million, each step counts."""
+    cursor: Any = connection.execute(query).cursor
+    return list(cursor.fetchall())
+
+
 def _needed_by_releases(catalog: Catalog) -> set[str]:
+    """Return the ids of what releases that are not retired were made from, these included."""
+
     def work(connection: sa.Connection) -> set[str]:
         return set(upstream_of(connection, _unretired_releases()))
 
     return catalog.read(work)
 
 
-def _sizes(catalog: Catalog, doomed: set[str]) -> dict[str, tuple[int, int]]:
+def _sizes(catalog: Catalog, doomed: set[str]) -> tuple[dict[str, int], dict[str, int]]:
     """Return how many files of each Thing would go, and their bytes."""
     other = COMPONENTS.alias()
     shared = sa.exists().where(
@@ -343,23 +352,21 @@ def _sizes(catalog: Catalog, doomed: set[str]) -> dict[str, tuple[int, int]]:
     files: dict[str, int] = defaultdict(int)
     sizes: dict[str, int] = defaultdict(int)
     several: dict[str, tuple[str, str, int]] = {}
-
-    def work(connection: sa.Connection) -> None:
-        for row in connection.execution_options(yield_per=10_000).execute(query):
-            if row.thing_id not in doomed:
-                continue
-            if row.shared:
-                several[row.path] = (row.thing_id, row.hash, row.size)
-            else:
-                files[row.thing_id] += 1
-                sizes[row.thing_id] += row.size
-
-    catalog.read(work)
+    for thing_id, path, content, size, is_shared in catalog.read(
+        lambda connection: _plain_rows(connection, query)
+    ):
+        if thing_id not in doomed:
+            continue
+        if is_shared:
+            several[path] = (thing_id, content, size)
+        else:
+            files[thing_id] += 1
+            sizes[thing_id] += size
     for path in _free(catalog, {path: content for path, (_, content, _) in several.items()}, doomed):
         thing_id, _, size = several[path]
         files[thing_id] += 1
         sizes[thing_id] += size
-    return {one: (files[one], sizes[one]) for one in doomed}
+    return files, sizes
 
 
 def _free(catalog: Catalog, files: Mapping[str, str], doomed: set[str]) -> list[str]:

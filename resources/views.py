@@ -342,14 +342,24 @@ def _write_table(catalog: Catalog, query: sa.Select[Any], path: Path) -> None:
     given = pa.schema([(one.name, _type_of(one)) for one in query.selected_columns])
 
     def work(connection: sa.Connection) -> None:
-        found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
         with pq.ParquetWriter(path, _told(given.empty_table()).schema) as writer:
-            for rows in found.partitions():
+            for rows in _in_parts(connection, query):
                 columns = zip(*rows, strict=True)
                 arrays = [pa.array(column, field.type) for column, field in zip(columns, given, strict=True)]
                 writer.write_table(_told(pa.Table.from_arrays(arrays, schema=given)))
 
     catalog.read(work)
+
+
+def _in_parts(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Sequence[Any]]:
+    """Yield rows some at a time."""
+    if connection.dialect.name != "sqlite":
+        yield from connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).partitions()
+        return
+    # As the driver gives them, which reads them one by one anyway.
+    cursor: Any = connection.execute(query).cursor
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        yield rows
 
 
 def _told(rows: pa.Table) -> pa.Table:

@@ -145,7 +145,7 @@ def _print_plan(plan: Any, json_output: bool) -> None:
     if json_output:
         print_json(
             {
-                "things": [vars(one) for one in plan.removals],
+                "things": [one._asdict() for one in plan.removals],
                 "files": plan.files,
                 "bytes": plan.size,
                 "kept": dict(plan.kept),
