@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -144,9 +145,13 @@ def attribute_rows(thing_id: str, kind: str, values: Mapping[str, Any]) -> list[
 def origin_rows(provenance: Mapping[str, Any]) -> tuple[str, list[_Row]]:
     """Return what is the same for all that a process makes, as an id, equal for equal content, and its rows."""
     shared = {name: value for name, value in searchable(provenance).items() if name not in OWN_PROVENANCE}
-    text = json.dumps(shared, sort_keys=True, default=str)
+    return _origin_rows(json.dumps(shared, sort_keys=True, default=str))
+
+
+@lru_cache(maxsize=64)
+def _origin_rows(text: str) -> tuple[str, list[_Row]]:
     origin = blake3(text.encode("utf-8", "replace")).hexdigest(16)
-    return origin, attribute_rows(origin, "origin", shared)
+    return origin, attribute_rows(origin, "origin", json.loads(text))
 
 
 def searchable(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,7 +171,7 @@ def searchable(provenance: Mapping[str, Any]) -> dict[str, Any]:
 def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every value with its dotted name, however it was nested."""
     for name, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, dict) and value:
             yield from flat(value, f"{before}{name}.")
         else:
             yield before + name, value
@@ -187,7 +192,7 @@ def typed(value: Any) -> tuple[str, float | None, int | None, str | None]:
     if isinstance(value, datetime):
         utc = value.astimezone(UTC)
         return "time", *_of_integer(microseconds(utc)), utc.isoformat(timespec="microseconds")
-    kind = "mapping" if isinstance(value, Mapping) else "list"
+    kind = "mapping" if isinstance(value, dict) else "list"
     return kind, None, None, storable(json.dumps(value, ensure_ascii=False, default=str))
 
 
@@ -206,9 +211,12 @@ def microseconds(time: datetime) -> int:
 
 def storable(text: str) -> str:
     """Return `text` as an index can hold it: no NUL (PostgreSQL), no lone surrogates."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
+@lru_cache(maxsize=4096)
 def index_name(name: str) -> str:
     """Return a name as an index can hold it: one that is too long ends in the hash of the whole."""
     kept = storable(name)
