@@ -53,6 +53,7 @@ _RARE = 1000
 _FAR = 20_000
 _AT_ONCE = 500
 _KINDS = {"label": "labels", "parameter": "parameters", "metric": "metrics"}
+_ENDS = ("label", "parameter")
 _RANK = {"number": 0, "truth": 1, "time": 2, "text": 3}
 _Clause = sa.ColumnElement[bool]
 
@@ -626,38 +627,53 @@ class _Search:
                 found[name] = _column(name, by_name[name])
             elif name.endswith(".*"):
                 kind = filters.ROOTS[name[:-2]]
-                for field in sorted((one for one in values if one.kind == kind), key=lambda one: one.name):
-                    found[str(field)] = values[field]
+                for one in sorted((one for one in values if one.kind == kind), key=lambda one: one.name):
+                    found[str(one)] = values[one]
             else:
-                found[name] = values.get(filters.parse_field(name), pa.nulls(len(rows), pa.float64()))
+                field = filters.parse_field(name)
+                indexed = Field(field.kind, index_name(field.name))
+                found[name] = values.get(indexed, pa.nulls(len(rows), pa.float64()))
         return pa.table(found)
 
     def _attributes(
         self, ids: Sequence[str], chosen: Sequence[Field], every: Sequence[str]
     ) -> dict[Field, pa.Array]:
         """Return the values of attributes, one for each id; None where a Thing has none."""
-        wanted: list[_Clause] = [ATTRIBUTES.c.kind.in_(list(every))] if every else []
-        wanted += [
+        wanted: list[_Clause] = [
             (ATTRIBUTES.c.kind == field.kind) & (ATTRIBUTES.c.name == index_name(field.name))
             for field in chosen
         ]
+        if every:
+            # One range of the index; rows of no other kind that a Thing has are within it.
+            whole = len(every) == len(_KINDS)
+            wanted.append(ATTRIBUTES.c.kind.between(*_ENDS) if whole else ATTRIBUTES.c.kind.in_(list(every)))
         if not wanted:
             return {}
-        where = (self._among(ATTRIBUTES.c.thing_id, ids), sa.or_(*wanted))
-        keys = (ATTRIBUTES.c.thing_id, ATTRIBUTES.c.kind, ATTRIBUTES.c.name)
+        place, thing_id = self._numbered(ids)
         # Most are numbers or texts, whose type need not be looked at.
         unusual = sa.case((ATTRIBUTES.c.type.in_(("number", "text")), None), else_=ATTRIBUTES.c.type)
-        query = sa.select(*keys, unusual, ATTRIBUTES.c.number, ATTRIBUTES.c.integer, ATTRIBUTES.c.text)
-        place = {thing_id: row for row, thing_id in enumerate(ids)}
+        values = (ATTRIBUTES.c.number, ATTRIBUTES.c.integer, ATTRIBUTES.c.text)
+        query = sa.select(place, ATTRIBUTES.c.kind, ATTRIBUTES.c.name, unusual, *values)
         held: dict[tuple[str, str], list[Any]] = defaultdict(lambda: [None] * len(ids))
-        for one, kind, name, kind_of, number, exact, text in self._rows(query.where(*where)):
+        for row, kind, name, kind_of, number, exact, text in self._rows(
+            query.where(ATTRIBUTES.c.thing_id == thing_id, sa.or_(*wanted))
+        ):
             if kind_of is not None:
-                held[kind, name][place[one]] = _value(kind_of, number, text)
+                held[kind, name][row] = _value(kind_of, number, text)
             else:
-                held[kind, name][place[one]] = text if number is None else number if exact is None else exact
+                held[kind, name][row] = text if number is None else number if exact is None else exact
         return {
             Field(cast("filters.Kind", kind), name): _array(column) for (kind, name), column in held.items()
         }
+
+    def _numbered(self, ids: Sequence[str]) -> tuple[Any, Any]:
+        """Return ids as a table of two columns: their places, from 0, and they themselves."""
+        if self._sqlite:
+            listed = sa.func.json_each(json.dumps(ids)).table_valued("key", "value")
+            return listed.c.key, listed.c.value
+        array = sa.literal(list(ids), sa.ARRAY(sa.Text))
+        numbered = sa.func.unnest(array).table_valued("value", with_ordinality="place").render_derived()
+        return numbered.c.place - 1, numbered.c.value
 
     def _rows(self, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
         """Return rows as the driver gives them: where there are a hundred thousand, each step counts."""

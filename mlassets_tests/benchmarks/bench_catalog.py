@@ -123,6 +123,7 @@ def fill(store: Store, things: int) -> None:
         cursor.execute("BEGIN")
     else:
         cursor.execute("SET statement_timeout = 0")
+        cursor.execute("SET maintenance_work_mem = '1GB'")
     listing = (
         "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
         if sqlite
