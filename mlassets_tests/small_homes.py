@@ -21,7 +21,7 @@ from mlassets.home import Home
 from mlassets.remaking import remake
 from mlassets.runs import Outcome, Runner, instance_of, lay_out
 from mlassets.segments import segments_of
-from mlassets.steps import PROJECT_STEPS, SEGMENT_STEPS, SOURCES
+from mlassets.steps import PROJECT_STEPS, SEGMENT_STEPS, SOURCES, STEPS
 from resources.settings import Settings
 from resources.things import Partition, Store, Thing
 
@@ -118,7 +118,7 @@ def run_all(home: Path, projects: list[str] | None = None) -> list[Outcome]:
         return [*runner.take_landed_files(), *runner.run_due(projects)]
 
 
-def make_all(home: Path) -> None:
+def make_all(home: Path, steps: Iterable[str] = STEPS) -> None:
     """Take what landed and make all steps of all projects, without checks: in a few seconds."""
     store, loaded = store_of(home), Home(home=str(home)).projects()
     for source in loaded.sources:
@@ -127,9 +127,9 @@ def make_all(home: Path) -> None:
         names = segments_of(spec, store) or []
         known = {"project": [spec.project], "segment": names}
         for name in names:
-            for step in SEGMENT_STEPS:
+            for step in filter(SEGMENT_STEPS.__contains__, steps):
                 remake(str(home), step, Partition.segment(spec.project, name).key, known)
-        for step in PROJECT_STEPS:
+        for step in filter(PROJECT_STEPS.__contains__, steps):
             remake(str(home), step, spec.project, known)
 
 

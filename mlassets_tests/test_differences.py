@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mlassets.differences import Change, NotComparable, changes, diff
+from mlassets.differences import Change, CodeChanges, NotComparable, changes, diff
 from mlassets.remaking import remake
+from mlassets.steps import SEGMENT_STEPS
+from mlassets_tests.resources.test_provenance import git
 from mlassets_tests.small_homes import departures, land, make_all, mlassets, new_home, store_of, write_spec
 from resources.settings import Settings
 from resources.things import Draft, Partition, Store, Thing
@@ -22,10 +24,10 @@ EWR = Partition.segment("late", "EWR")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that was run, then run again on another month and with another spec."""
     folder = new_home(tmp_path_factory.mktemp("home") / "h", departures(["EWR"]))
-    make_all(folder)
+    make_all(folder, SEGMENT_STEPS)
     land(folder, "flights/2013-02.csv", departures(["EWR"], rows=60, seed=1, first_id=1000))
     write_spec(folder, split={"by": "random", "test": 0.3}, seed=4)
-    make_all(folder)
+    make_all(folder, SEGMENT_STEPS)
     return folder
 
 
@@ -137,3 +139,38 @@ def test_changes_tell_a_truth_value_from_a_number() -> None:
         Change("a", "changed", 1, True),
         Change("b", "changed", [True], [1]),
     ]
+
+
+def test_the_commits_between_two_things_are_told_where_the_checkout_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(Settings(home=tmp_path / "home"))
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    commits = []
+    for number in range(3):
+        (folder / f"{number}.py").write_text("A = 1\n")
+        git(folder, "add", ".")
+        git(
+            folder, "-c", "user.name=x", "-c", "user.email=x@example.org", "commit", "-qm", f"number {number}"
+        )
+        commits.append(git(folder, "rev-parse", "HEAD"))
+
+    def made_at(commit: str) -> Thing:
+        thing = store.commit("model", EWR, Draft(code_version="1"))
+        about = {"git": {"commit": commit, "dirty": None}, "code": None}
+        return Thing({**thing.manifest, "provenance": {**thing.provenance, **about}}, store.lake)
+
+    monkeypatch.chdir(folder)
+    found = diff(store, made_at(commits[0]), made_at(commits[2])).code
+    assert found.range == f"{commits[0][:12]}..{commits[2][:12]}"
+    assert [line.split(" ", 1)[1] for line in found.commits] == ["number 2", "number 1"]
+    assert found.files == ("A 1.py", "A 2.py")
+    assert found.values == (Change("commit", "changed", commits[0], commits[2]),)
+    assert diff(store, made_at(commits[0]), made_at(commits[0])).code == CodeChanges()
+    for other in ("0" * 40, "--output=stolen"):
+        found = diff(store, made_at(commits[0]), made_at(other)).code
+        assert found.note
+        assert found.commits == ()
+    assert not (folder / "stolen").exists()

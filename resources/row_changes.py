@@ -95,7 +95,7 @@ def _connected() -> Iterator["duckdb.DuckDBPyConnection"]:
             "threads": _THREADS,
         }
         connection = duckdb.connect(":memory:", config=config)
-        # It would be drawn to standard output, in the midst of what is printed there.
+        # It would be drawn over what a terminal shows.
         connection.execute("SET enable_progress_bar = false")
         try:
             yield connection
