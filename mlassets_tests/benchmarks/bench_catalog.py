@@ -11,6 +11,7 @@ import io
 import os
 import random
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -244,7 +245,7 @@ def _old(things: int) -> dict[str, Any]:
 
 
 def _none() -> str:
-    # Each of the two holds for many, and never both: 3 divides the number of a `model`, never that of `draw_data`.
+    # Each of the two holds for a fifth, and never both.
     return "step=model parameters.estimator=forest labels.team=team2"
 
 
@@ -289,7 +290,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--things", type=int, default=10_000)
     parser.add_argument("--databases", nargs="+", default=["SQLite", "PostgreSQL"])
-    parser.add_argument("--peers", help="A Python interpreter that has MLflow and elliptio.")
+    parser.add_argument(
+        "--peers", help="A Python interpreter that has MLflow and elliptio; see peer_catalog."
+    )
+    parser.add_argument("--peer-things", type=int, default=2_000)
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder,
@@ -307,6 +311,9 @@ def main() -> None:
             finding(name, store, options.things)
             logging(name, store, options.things)
             store.catalog.close()
+    if options.peers:
+        peer = [options.peers, "-W", "ignore", str(Path(__file__).with_name("peer_catalog.py"))]
+        subprocess.run([*peer, str(options.peer_things)], check=True)
 
 
 if __name__ == "__main__":
