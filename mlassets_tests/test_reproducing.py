@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from mlassets.commands.comparing import print_reproduced
+from mlassets.differences import diff
 from mlassets.home import Home
 from mlassets.recorded import Code, NoEnvironment, lay_out_code, make_environment, requirements
 from mlassets.releasing.aliases import roll_back
@@ -283,6 +285,27 @@ def test_things_in_a_bucket_and_a_database_are_made_again_too(
     for step in ("sources", "draw_data"):
         made = reproduce(store, settings, store.require(step, STEPS[step]), run=in_this_process)
         assert made.same, made.as_dict()
+
+
+def test_a_thing_whose_input_was_removed_cannot_be_made_again_but_compared(tmp_path: Path) -> None:
+    folder = new_home(tmp_path / "h", departures(["EWR"], rows=30))
+    known = {"project": ["late"], "segment": ["EWR"], "source": ["flights"]}
+    remake(str(folder), "sources", "flights", known)
+    remake(str(folder), "draw_data", EWR.key, known)
+    store = store_of(folder)
+    thing, source = store.require("draw_data", EWR), store.require("sources", STEPS["sources"])
+    store.commit(
+        "sources", STEPS["sources"], Draft(dataset=pa.table({"a": [1]}), parameters=source.parameters)
+    )
+    store.retire(source.id, "too old")
+    store.gc(timedelta(0))
+    with pytest.raises(
+        NotReproducible, match=rf"was made from sources of flights \({source.id}\), whose data was removed"
+    ):
+        again(folder, thing)
+    found = diff(store, source, store.require("sources", STEPS["sources"]))
+    assert "was removed at" in found.rows.note
+    assert [one.name for one in found.columns]
 
 
 @pytest.fixture
