@@ -75,7 +75,7 @@ def fill_up_at_any_write(disk: Path) -> dict[str, int]:
 
 
 def test_a_disk_that_is_full_at_any_write_loses_nothing(tmp_path: Path) -> None:
-    raised = on_small_disk(8, fill_up_at_any_write, tmp_path / "disk")
+    raised = on_small_disk(32, fill_up_at_any_write, tmp_path / "disk")
     assert raised["lake"] >= 3
     assert raised["catalog"] >= 1
 
