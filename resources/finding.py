@@ -444,8 +444,8 @@ class _Search:
 
     def _exists(self, *where: _Clause) -> _Clause:
         found: sa.Select[Any] = sa.select(sa.literal_column("1")).where(*where).correlate(THINGS)
-        if self._walking and not self._sqlite:
-            # PostgreSQL would look for all that it holds for, to join them.
+        if not self._sqlite:
+            # PostgreSQL would join all that it holds for, whose number it cannot guess: for each Thing is quick enough.
             found = found.offset(sa.literal_column("0"))
         return sa.exists(found)
 
