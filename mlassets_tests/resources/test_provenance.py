@@ -163,3 +163,12 @@ def test_the_code_is_known_when_it_runs_from_a_checkout() -> None:
     if state is not None:
         assert state.commit == git(Path(provenance.__file__).parent, "rev-parse", "HEAD")
     assert provenance.capture(None, datetime.now(UTC))["code"] == (state.as_record() if state else None)
+
+
+@pytest.mark.parametrize(
+    "line", ["_-" * 150_000, "a." * 150_000, "token=" * 50_000, "'\\" * 150_000, "key-" * 75_000]
+)
+def test_lines_that_would_take_a_search_for_secrets_for_ever_take_a_moment(line: str) -> None:
+    text, _ = provenance.scrub_patch(f"+++ b/a.yaml\n+{line}\n+++ b/a.py\n+{line}")
+    assert text.count("\n") == 3
+    assert len(provenance.scrub([line])) == 1
