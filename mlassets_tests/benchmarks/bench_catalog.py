@@ -201,7 +201,7 @@ def finding(name: str, store: Store, things: int) -> None:
         ("find by an older time, ten", lambda: store.find(_old(things), limit=10).things(), find),
         (
             "find by user and not a team",
-            lambda: store.find("user=user3 not labels.team=team3", limit=10).things(),
+            lambda: store.find("user=user3 not labels.team=team1", limit=10).things(),
             find,
         ),
         ("find by provenance, ten", lambda: store.find("provenance.pid=7", limit=10).things(), find),

@@ -73,13 +73,23 @@ def mlflow(things: int, folder: Path) -> None:
 
 
 def elliptio(things: int, folder: Path) -> None:
-    """Artifacts with labels; it has no parameters and no metrics."""
+    """Files of one word with a ticket; it has no parameters and no metrics."""
     import elliptio as peer
 
-    told_of = getattr(peer, "__version__", "")
-    print(
-        f"elliptio    {told_of} is there: {', '.join(name for name in dir(peer) if not name.startswith('_'))}"
-    )
+    handler = peer.get_handler(dirpath=folder)
+
+    def log(number: int) -> None:
+        about = peer.ManualMetadata(ticket=f"AB-{number // 10}", project=f"project{number % 53}")
+        with handler.create("note.txt", manual_metadata=about) as file:
+            file.write_text("hello")
+
+    start = time.perf_counter()
+    for number in range(things):
+        log(number)
+    told("elliptio", f"log one of {things:,}", (time.perf_counter() - start) * 1000 / things)
+    ticket = {"ticket": f"AB-{things // 30}"}
+    told("elliptio", "find by a label that 10 have", milliseconds(lambda: handler.query(ticket), 9))
+    told("elliptio", f"frame of {things:,}", milliseconds(lambda: handler.query(), 3))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlassets_tests.resources.oracle import Oracle
+from mlassets_tests.resources.test_catalog import explained, statements
 from mlassets_tests.servers import PostgresServer
 from resources import finding
 from resources.filters import BadQuery, parse
@@ -538,3 +539,28 @@ def test_names_that_nobody_has_are_told_with_what_comes_near(oracle: Oracle) -> 
         "no Thing has a label 'tikcet'. Did you mean ticket?",
         "no Thing has a metric 'roc_acu'. Did you mean roc_auc?",
     ]
+
+
+def test_what_is_rare_and_what_is_on_top_are_looked_up_in_an_index(tmp_path: Path, catalog_url: str) -> None:
+    store = Store.open(Settings(home=tmp_path, catalog=catalog_url))
+    drafts = (Draft(metrics={"auc": number}, labels={"ticket": f"AB-{number}"}) for number in range(60))
+    made = store.commit_all(
+        [("uploads", Partition({"name": f"n{number}"}), one) for number, one in enumerate(drafts)]
+    )
+    with statements(store) as asked, looking(5, 10):
+        for query in (
+            "labels.ticket=AB-7",
+            "metrics.auc=7 step=uploads",
+            "name=n7",
+            "labels.ticket>AB-6 metrics.auc=7",
+        ):
+            assert store.find(query).ids() == [made[7].id]
+        assert store.find(sort="-metrics.auc", limit=2).ids() == [made[59].id, made[58].id]
+        assert store.find("step=uploads metrics.auc>3", limit=1).ids() == [made[59].id]
+        assert store.get(made[7].short_id) == made[7]
+    for text, values in asked:
+        told = store.catalog.read(lambda connection: explained(connection, text, values))  # noqa: B023
+        assert "SEQ SCAN" not in told, f"{text}\n{told}"
+        lines = [line for line in told.splitlines() if line.startswith("SCAN")]
+        # The order of time is walked in its index.
+        assert all("USING" in line for line in lines), f"{text}\n{told}"
