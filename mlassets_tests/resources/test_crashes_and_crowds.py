@@ -33,6 +33,7 @@ class Version:
     has_row: bool = True
     is_marked: bool = False
     is_hidden: bool = False
+    is_removed: bool = False
     judged: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
 
@@ -46,7 +47,7 @@ def draft(value: int) -> Draft:
 
 
 class StoreAgainstAModel(RuleBasedStateMachine):
-    """Commit, crash, retry, sync, rebuild, retire, verify and sweep answer as a plain list would."""
+    """Commit, crash, retry, sync, rebuild, retire, remove, verify and sweep answer as a plain list would."""
 
     @initialize()
     def start(self) -> None:
@@ -193,6 +194,20 @@ class StoreAgainstAModel(RuleBasedStateMachine):
         assert self.store.sweep(timedelta(0)) == garbage
         self._adopted()  # so as to know which files are in use
         assert self.store.garbage(timedelta(0)) == []
+
+    @rule(after=st.none() | st.integers(0, 60))
+    def remove(self, after: int | None) -> None:
+        if after is not None:
+            self._crashing(after, lambda: self.store.gc(timedelta(0)))
+        done = self.store.gc(timedelta(0))
+        assert done.problems == ()
+        going = [one for one in self.versions if one.is_marked and not one.is_removed]
+        assert len(done.things) == len(going) or after is not None
+        for one in going:
+            one.is_removed = True
+        self._adopted()
+        removed = self.store.sql("SELECT count(*) AS n FROM things WHERE removed_at IS NOT NULL")["n"]
+        assert removed.to_pylist() == [sum(one.is_removed for one in self.versions)]
 
     @invariant()
     def answers_are_equal(self) -> None:
