@@ -23,14 +23,12 @@ _HIDING = (
     r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key|access[-_]?key|key"
     r"|auth(?:orization)?|credentials?|bearer)"
 )
-_SECRET_OPTION = re.compile(rf"^-{{1,2}}(?:[\w-]{0, 40}[-_])?{_HIDING}$", re.IGNORECASE)
-_SECRET_ASSIGNMENT = re.compile(
-    rf"((?:^|[^A-Za-z0-9])(?:[\w-]{0, 40}[-_])?{_HIDING}\s*[=:]\s*)[^\s&;,]+", re.IGNORECASE
-)
+_SECRET_OPTION = re.compile(rf"^-{{1,2}}(?:[\w-]*[-_])?{_HIDING}$", re.IGNORECASE)
+_SECRET_ASSIGNMENT = re.compile(rf"((?:^|[^A-Za-z0-9]){_HIDING}\s*[=:]\s*)[^\s&;,]+", re.IGNORECASE)
 _URL_USER = re.compile(r"(\b[a-z][a-z0-9+.-]{0,30}://)[^/\s@]*@", re.IGNORECASE)
 _TOKEN_SHAPES = re.compile(
     r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}|sk-[\w-]{20,}"
-    r"|A[KS]IA[A-Z0-9]{16}|hf_\w{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+    r"|A[KS]IA[A-Z0-9]{16}|hf_\w{20,}|eyJ[\w-]{8,1000}\.[\w-]{8,}\.[\w-]*)"
 )
 _HIDDEN = "***"
 
@@ -40,12 +38,12 @@ _HIDING_IN_TEXT = (
     r"|(?:api|access|account|encryption|private|secret|signing|storage)[-_]?key)"
 )
 _QUOTED_SECRET = re.compile(
-    rf"""((?:^|[^A-Za-z0-9])(?:[\w-]{0, 40}[-_])?{_HIDING_IN_TEXT}["']?\]?\s*(?::[^=\n"']*)?[=:]\s*[a-z]{{0,2}})"""
+    rf"""((?:^|[^A-Za-z0-9]){_HIDING_IN_TEXT}["']?\]?\s*(?::[^=\n"']{{0,80}})?[=:]\s*[a-z]{{0,2}})"""
     r"""(["'])(?!\2)(?:\\.|(?!\2).)*(\2|$)""",
     re.IGNORECASE,
 )
 _PLAIN_SECRET = re.compile(
-    rf"""((?:^|[^A-Za-z0-9])(?:[\w-]{0, 40}[-_])?{_HIDING_IN_TEXT}["']?\s*[=:]\s*)(?!["'*$\s])[^\s,;&]+""",
+    rf"""((?:^|[^A-Za-z0-9]){_HIDING_IN_TEXT}["']?\s*[=:]\s*)(?!["'*$\s])[^\s,;&]+""",
     re.IGNORECASE,
 )
 _PRIVATE_KEY = re.compile(r"-----(BEGIN|END) [A-Z ]*PRIVATE KEY-----")

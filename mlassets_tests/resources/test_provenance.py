@@ -166,7 +166,16 @@ def test_the_code_is_known_when_it_runs_from_a_checkout() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["_-" * 150_000, "a." * 150_000, "token=" * 50_000, "'\\" * 150_000, "key-" * 75_000]
+    "line",
+    [
+        "_-" * 150_000,
+        "a." * 150_000,
+        "token=" * 50_000,
+        "token:" * 50_000,
+        "eyJ-" * 75_000,
+        "'\\" * 150_000,
+        "key-" * 75_000,
+    ],
 )
 def test_lines_that_would_take_a_search_for_secrets_for_ever_take_a_moment(line: str) -> None:
     text, _ = provenance.scrub_patch(f"+++ b/a.yaml\n+{line}\n+++ b/a.py\n+{line}")
