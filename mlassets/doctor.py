@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from resources.errors import MlassetsError
-from resources.lake import Folder, Lake, NameTaken, open_lake
+from resources.lake import Folder, Lake, LakeError, NameTaken, open_lake
 from resources.settings import Settings
 from resources.things import MANIFEST, Store
 
@@ -232,6 +232,24 @@ def _clock(what: str, skew: float) -> Iterator[_Found]:
         )
 
 
+def _lakes(settings: Settings) -> Iterator[_Found]:
+    """Look into the lakes that Things are copied to, or point into."""
+    for name, uri in settings.lakes:
+        lake = open_lake(uri, endpoint=settings.s3_endpoint, patience=settings.patience)
+        remedy = "Mend it, or its location in MLASSETS_LAKES: what points into it cannot be read until then."
+        if isinstance(lake, Folder) and not Path(lake.root).is_dir():
+            yield "warn", f"{name} is to be at {uri}, and there is no such folder", remedy
+            continue
+        try:
+            next(iter(lake.files("things")), None)
+        except LakeError as error:
+            yield "wrong", f"{name}: {error}", remedy
+        else:
+            yield "ok", f"{name}, {uri}, can be listed"
+    if not settings.lakes:
+        yield "ok", "no other lake is named (MLASSETS_LAKES)"
+
+
 def _landing(settings: Settings) -> Iterator[_Found]:
     place = open_lake(settings.landing, endpoint=settings.s3_endpoint, patience=settings.patience)
     if isinstance(place, Folder):
@@ -417,6 +435,7 @@ _AREAS: dict[str, Callable[[Settings], Iterable[_Found]]] = {
     "versions": _versions,
     "folders": _folders,
     "lake": _lake,
+    "other lakes": _lakes,
     "landing zone": _landing,
     "catalog": _catalog,
     "commits": _commits,

@@ -127,6 +127,18 @@ def test_refused_files_and_a_database_that_does_not_open_are_told(home: Path) ->
     assert "flights/2013-01.csv" in found["quarantine"].message
 
 
+def test_other_lakes_that_cannot_be_read_are_told(home: Path, bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    lakes = {"team": "s3://no-such-bucket/x", "new": f"s3://{bucket}/x", "old": str(tmp_path / "nowhere")}
+    found = [
+        one
+        for one in troubles(home, lakes=lakes | {"fine": str(tmp_path / "there")})
+        if one.area == "other lakes"
+    ]
+    assert {one.message.split()[0].strip(":"): one.state for one in found} == {"team": "wrong", "old": "warn"}
+    assert all("MLASSETS_LAKES" in one.remedy for one in found)
+
+
 def test_s3_and_postgresql_are_examined_too(home: Path, bucket: str, database: str) -> None:
     elsewhere = {"lake": f"s3://{bucket}/lake", "landing": f"s3://{bucket}/landing", "catalog": database}
     assert [one.area for one in troubles(home, **elsewhere)] == ["commits"]
