@@ -529,6 +529,15 @@ def test_many_values_are_looked_for_at_once(oracle: Oracle) -> None:
     assert oracle.store.find(query).ids() == oracle.find(query)
 
 
+def test_as_many_conditions_as_are_allowed_are_tried(oracle: Oracle) -> None:
+    each = [{"labels.ticket": {"$gt": number}} for number in range(200)]
+    deep: dict[str, Any] = {"labels.ticket": {"$regex": "AB"}}
+    for _ in range(19):
+        deep = {"$not": {"$or": [deep, {"step": "nosuch"}]}}
+    for query in ({"$or": each}, deep):
+        assert oracle.store.find(query).ids() == oracle.find(query)
+
+
 def test_names_that_nobody_has_are_told_with_what_comes_near(oracle: Oracle) -> None:
     store = oracle.store
     found = names_of(store.catalog, "label")
