@@ -17,6 +17,7 @@ import numpy as np
 
 from resources.handles import Artifact
 from resources.lake import is_inside
+from resources.references import UPLOADS as UPLOADS
 from resources.things import (
     ADDRESS,
     NAME,
@@ -30,8 +31,6 @@ from resources.things import (
     Thing,
 )
 from resources.values import encoded, rows_in
-
-UPLOADS = "uploads"
 
 Reference = Thing | str
 """A Thing, or what names it: an id, a short id, a name, an address."""

@@ -503,11 +503,33 @@ def _from_pandas(frame: "pd.DataFrame") -> pa.Table:
     if type(frame) is not pd.DataFrame:
         raise _Refused(f"{type(frame).__name__} is a subclass of pandas.DataFrame; make it a plain one")
     table = _pack_frame(frame)
-    # Without rows this costs next to nothing, and it finds every dtype and index that would come back as another.
-    empty = frame.iloc[:0]
-    packed = _pack_frame(empty)
-    _check_skeleton(empty, _unpack_frame(packed, _notes(packed.schema)))
+    skeleton = _skeleton(frame)
+    if skeleton not in _COME_BACK:
+        # Without rows this costs little, and it finds every dtype and index that would come back as another.
+        empty = frame.iloc[:0]
+        packed = _pack_frame(empty)
+        _check_skeleton(empty, _unpack_frame(packed, _notes(packed.schema)))
+        if len(_COME_BACK) == _SKELETONS_KEPT:
+            _COME_BACK.clear()
+        _COME_BACK.add(skeleton)
     return table
+
+
+_SKELETONS_KEPT = 256
+_COME_BACK: set[tuple[Any, ...]] = set()
+"""Frames without their rows that are known to come back as they are."""
+
+
+def _skeleton(frame: "pd.DataFrame") -> tuple[Any, ...]:
+    """Return what `frame.iloc[:0]` is made of."""
+    index, columns = frame.index, frame.columns
+    return (
+        tuple(columns),
+        tuple(frame.dtypes),
+        (type(columns), columns.dtype, columns.name),
+        (type(index), tuple(level.dtype for level in _levels(index)), tuple(index.names)),
+        getattr(index, "freqstr", None),
+    )
 
 
 def _check_skeleton(frame: "pd.DataFrame", back: "pd.DataFrame") -> None:
