@@ -1019,8 +1019,8 @@ class ProjectSpec(_Section):
         return str(blake3(text.encode()).hexdigest())
 
     def text(self) -> str:
-        """Return the whole spec as JSON text: equal for equal meaning, and read again as YAML."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, indent=1)
+        """Return the whole spec as JSON text, which is read again as YAML; in the order in which it was written."""
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1)
 
     def hash(self) -> str:
         """Return a stable hash of the whole spec: equal for equal meaning, whatever the file looks like."""

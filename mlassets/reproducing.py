@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 from blake3 import blake3
 
 from mlassets import remaking
-from mlassets.differences import Differences, changes, diff
+from mlassets.differences import CodeChanges, Differences, changes, diff
 from mlassets.ingestion.taking import zone_of
 from mlassets.projects import ProjectSpec
 from mlassets.recorded import Code, lay_out_code, make_environment
@@ -155,7 +155,8 @@ def reproduce(
         _run(scratch, code, python, folder, run or in_own_process)
         again = scratch.made()
         progress("comparing")
-        found = diff(store, thing, again)
+        # What the code was is known better than by whoever looks for git where it was laid out.
+        found = replace(diff(store, thing, again), code=CodeChanges(note=code.told))
         reasons += _circumstances(thing, again)
         return Reproduced(
             thing,

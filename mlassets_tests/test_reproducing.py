@@ -43,10 +43,12 @@ STEPS = {
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that was made twice: on one month, then on two and with another seed."""
-    folder = new_home(tmp_path_factory.mktemp("home") / "h", departures(["EWR"], rows=60))
+    # Not in the order of the alphabet.
+    kinds = {"kinds": {"wind": "numeric", "carrier": "categorical"}}
+    folder = new_home(tmp_path_factory.mktemp("home") / "h", departures(["EWR"], rows=60), features=kinds)
     make_all(folder)
     land(folder, "flights/2013-02.csv", departures(["EWR", "JFK"], rows=40, seed=1, first_id=1000))
-    write_spec(folder, seed=4)
+    write_spec(folder, seed=4, features=kinds)
     make_all(folder)
     return folder
 
