@@ -243,10 +243,10 @@ class _Search:
         if self._found.query == filters.EVERYTHING and not self._found._retired:
             # Both are counted in an index: nearly all are not retired, and would have to be looked at one by one.
             retired = query.where(THINGS.c.retired_at.is_not(None))
-            return self._number(query) - self._number(retired)
-        return self._number(query.where(*self._where(self._drive())))
+            return self._counted(query) - self._counted(retired)
+        return self._counted(query.where(*self._where(self._drive())))
 
-    def _number(self, query: sa.Select[Any]) -> int:
+    def _counted(self, query: sa.Select[Any]) -> int:
         return int(self._connection.execute(query).scalar_one())
 
     def ids(self) -> list[str]:
