@@ -135,5 +135,5 @@ def test_find_and_browse_agree_after_any_sequence_of_changes(
 ) -> None:
     server = request.getfixturevalue("postgres_server") if database == "PostgreSQL" else None
     run_state_machine_as_test(
-        machine(server), settings=settings(max_examples=2, stateful_step_count=12, deadline=None)
+        machine(server), settings=settings(max_examples=2, stateful_step_count=10, deadline=None)
     )
