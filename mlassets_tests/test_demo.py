@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from mlassets.tracing import trace
 from mlassets_tests.small_homes import mlassets, store_of
+from resources.lake import hash_bytes
 from resources.things import Partition
 
 AIRPORTS = ("EWR", "JFK", "LGA")
@@ -83,3 +85,23 @@ def test_the_new_models_were_compared_with_the_champion_on_the_same_rows(home: P
     assert release.id == summary["second"]["status"]["release"]["id"]
     for thing in store.history():
         assert store.verify(thing) == ()
+
+
+def test_a_published_flight_leads_back_to_the_bytes_that_landed_in_its_month(
+    home: Path, summary: Any
+) -> None:
+    assert summary["exit_code"] == 0
+    store = store_of(home)
+    release = store.require("publish", Partition.project("late-flights"))
+    keys = release.table(["row_key"])["row_key"].to_pylist()
+    # Not at the ends of a month, as keys have the time in UTC.
+    key = next(one for one in keys if one[-21:-19] in ("10", "15", "20"))
+    number, time = key.split("|")
+    traced = trace(store, "late-flights", {"flight_number": number, "time_hour": time})
+    assert traced.gaps == []
+    assert [one["flight_number"] for one in traced.drawn] == [number]
+    found = {source.name: source for source in traced.sources}
+    (flights,) = found["flights"].files
+    assert flights.name.startswith(f"flights/{time[:7]}")
+    assert flights.hash == hash_bytes((home / "landing" / flights.name).read_bytes())
+    assert [one.name[:15] for one in found["weather"].files] == [f"weather/{time[:7]}"]
