@@ -405,14 +405,23 @@ def page(versions: Versions) -> bytes:
 
 
 def cells_of(
-    versions: Versions, most: int, metrics: int = 6
+    versions: Versions, most: int, metrics: int = 4, parameters: int | None = None
 ) -> tuple[tuple[str, ...], Iterator[tuple[str, ...]]]:
-    """Return a table for a person, newest first: what varies and the most important metrics with their intervals."""
+    """Return a table for a person, newest first: what varies and the most important metrics with their intervals.
+
+    Args:
+        versions: The versions.
+        most: How many of them at most.
+        metrics: How many metrics at most.
+        parameters: How many parameters at most, those first that most versions have; None means all.
+    """
     chosen, measured = versions.varying(), versions.measured()[:metrics]
+    if parameters is not None:
+        chosen = sorted(chosen, key=lambda name: versions.table[name].null_count)[:parameters]
     header = (
         *("partition", "made (UTC)", "id"),
-        *(name.removeprefix(PARAMETER) for name in chosen),
         *(name.removeprefix(METRIC) for name in measured),
+        *(name.removeprefix(PARAMETER) for name in chosen),
     )
     columns = [versions.values(name) for name in ("partition", "created_at", "id", *chosen)]
     triples = [[versions.values(f"{name}{end}") for end in ("", ".low", ".high")] for name in measured]
@@ -423,7 +432,7 @@ def cells_of(
             partition, made, name, *values = (column[row] for column in columns)
             told = ("" if value is None else shown(value, 40) for value in values)
             ends = (_with_interval(*(values[row] for values in triple)) for triple in triples)
-            yield (shown(partition), f"{made:%Y-%m-%d %H:%M}", name.rpartition("-")[2][:8], *told, *ends)
+            yield (shown(partition), f"{made:%Y-%m-%d %H:%M}", name.rpartition("-")[2][:8], *ends, *told)
 
     return header, cells()
 

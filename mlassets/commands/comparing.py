@@ -68,7 +68,7 @@ def compare(
     if json_output:
         print_json(versions.as_records(found))
         return
-    header, rows = versions.cells_of(found, SHOWN, metrics=2)
+    header, rows = versions.cells_of(found, SHOWN, metrics=1, parameters=max(1, (out.width - 64) // 18))
     table = Table(*(escape(one) for one in header), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(escape(one) for one in row))
@@ -118,7 +118,7 @@ def reproduce(
 def print_reproduced(made: Any) -> None:
     """Print what came of making a Thing again."""
     out.print(f"{escape(str(made.thing))}", highlight=False)
-    out.print(f"made again in {made.seconds:.1f} s with {escape(made.code)}", highlight=False)
+    out.print(f"made again in {made.seconds:.1f} s with {escape(made.code)}", highlight=False, soft_wrap=True)
     if made.same:
         out.print("[green]The same, byte for byte[/green]: files, parameters, metrics and labels.")
     elif made.same_bytes:
@@ -128,7 +128,7 @@ def print_reproduced(made: Any) -> None:
     if made.reasons:
         out.print("Known to differ from when it was made:" if made.same else "What may be the cause:")
     for reason in made.reasons[:SHOWN]:
-        out.print(f"  - {escape(reason)}", highlight=False)
+        out.print(f"  - {escape(reason)}", highlight=False, soft_wrap=True)
     if len(made.reasons) > SHOWN:
         out.print(f"  and {len(made.reasons) - SHOWN:,} more; `--json` has all")
     if not made.same:
@@ -148,13 +148,17 @@ def print_differences(found: Any) -> None:
     out.print(
         f"A  {escape(str(found.before))}, {found.before.created_at:%Y-%m-%d %H:%M} UTC", highlight=False
     )
-    out.print(f"B  {escape(str(found.after))}, {found.after.created_at:%Y-%m-%d %H:%M} UTC", highlight=False)
+    out.print(
+        f"B  {escape(str(found.after))}, {found.after.created_at:%Y-%m-%d %H:%M} UTC",
+        highlight=False,
+        soft_wrap=True,
+    )
     same = (
         "hold the same bytes"
         if found.same_content
         else "differ in: " + ", ".join(one.name for one in found.files)
     )
-    out.print(f"Their files {escape(same)}.", highlight=False)
+    out.print(f"Their files {escape(same)}.", highlight=False, soft_wrap=True)
     for title, changes in (
         ("Inputs", found.inputs),
         ("Spec", found.spec),
