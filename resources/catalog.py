@@ -550,6 +550,16 @@ class Catalog:
         self._database.read(work)
         return found
 
+    def file_with(self, content: str) -> str | None:
+        """Return the path of a file of some Thing that is in use, by the hash of its bytes; None if there is none."""
+        query = (
+            sa.select(COMPONENTS.c.path)
+            .join(THINGS, THINGS.c.id == COMPONENTS.c.thing_id)
+            .where(COMPONENTS.c.hash == content, COMPONENTS.c.lake.is_(None), THINGS.c.retired_at.is_(None))
+            .limit(1)
+        )
+        return self._database.read(lambda connection: connection.execute(query).scalar())
+
     def with_bytes(self, ids: Sequence[str]) -> set[str]:
         """Return those of `ids` that are Things and still have their bytes."""
         kept = THINGS.c.removed_at.is_(None)

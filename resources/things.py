@@ -1308,7 +1308,7 @@ class Store:
             if (
                 old
                 and content.stat().st_size == old.size
-                and _hash_file(content) == old.hash
+                and hash_file(content) == old.hash
                 and self._is_there(old)
             ):
                 return old
@@ -2090,7 +2090,8 @@ def _refuse_doubles(components: Sequence[Component]) -> None:
         raise BadDraft(f"the files {doubles} occur twice; give each a name of its own")
 
 
-def _hash_file(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """Return the BLAKE3 hash of a local file."""
     hasher = blake3()
     hasher.update_mmap(path)
     return hasher.hexdigest()

@@ -16,7 +16,7 @@ from uuid import UUID
 import numpy as np
 
 from resources.handles import Artifact
-from resources.lake import is_inside
+from resources.lake import hash_bytes, is_inside
 from resources.references import UPLOADS as UPLOADS
 from resources.things import (
     ADDRESS,
@@ -29,8 +29,12 @@ from resources.things import (
     Partition,
     Store,
     Thing,
+    hash_file,
 )
 from resources.values import encoded, rows_in
+
+_SHARED_FROM = 1 << 20
+"""Smaller files are stored again under another name: to ask for them would take longer than to write them."""
 
 Reference = Thing | str
 """A Thing, or what names it: an id, a short id, a name, an address."""
@@ -113,7 +117,29 @@ def _content(store: Store, value: Any, key: str, trusted: Collection[str]) -> Co
             raise BadDraft(f"{what} is a file of another lake; copy its Thing, or point at it, first")
         value.of.require_kept()
         return Component("artifact", key, value.path, value.size, value.hash, form=value.form)
-    return value if isinstance(value, Path) else encoded(value, what, trusted)
+    content = value if isinstance(value, Path) else encoded(value, what, trusted)
+    return _stored(store, key, content) or content
+
+
+def _stored(store: Store, key: str, content: Content) -> Component | None:
+    """Return a large file that is in the lake already, of whichever Thing that is in use; None if there is none."""
+    try:
+        if isinstance(content, Path):
+            size = content.stat().st_size
+            hashed = hash_file(content) if size >= _SHARED_FROM else ""
+        elif isinstance(content, bytes):
+            size = len(content)
+            hashed = hash_bytes(content) if size >= _SHARED_FROM else ""
+        else:
+            return None
+    except OSError:
+        return None  # it is told when it is stored
+    if not hashed:
+        return None
+    path = store.catalog.file_with(hashed)
+    if path is None or store.lake.size_of(path) != size:
+        return None
+    return Component("artifact", key, path, size, hashed)
 
 
 def _embedding(value: Any) -> Encoded | None:

@@ -340,6 +340,23 @@ def test_an_artifact_of_another_thing_is_shared(store: Store, tmp_path: Path) ->
         other.update(first, labels={"a": 1})
 
 
+def test_a_large_file_is_stored_once_whatever_it_is_called(store: Store, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(2 << 20)
+    (tmp_path / "weights.pt").write_bytes(content)
+    first = store.log(name="a", artifacts={"x": content})
+    second = store.upload(tmp_path / "weights.pt", name="b")
+    path = second.artifacts["weights.pt"].path
+    assert path == first.artifacts["x"].path
+    assert second.artifacts["weights.pt"].read() == content
+    store.retire(first.id, "old")
+    third = store.log(artifacts={"y": tmp_path / "weights.pt"})
+    assert third.artifacts["y"].path == path
+    store.retire(second.id, "old")
+    store.retire(third.id, "old")
+    assert store.log(artifacts={"z": content}).artifacts["z"].path != path
+    assert store.verify_all().damaged == ()
+
+
 def test_a_thing_without_a_dataset_says_so(store: Store) -> None:
     with pytest.raises(UnknownThing, match=r"has no dataset, only \['a'\]"):
         _ = store.log(artifacts={"a": 1}).dataset
