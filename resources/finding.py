@@ -435,7 +435,11 @@ class _Search:
         return sa.select(THINGS.c.id).where(THINGS.c.origin.in_(ids)) if kind == "origin" else ids
 
     def _where(self, driver: sa.Select[Any] | None) -> list[_Clause]:
-        where: list[_Clause] = [] if driver is None else [THINGS.c.id.in_(driver)]
+        where: list[_Clause] = []
+        if driver is not None:
+            # PostgreSQL takes an array first, and a subquery when it likes, after trying all else on every Thing.
+            array = sa.any_(sa.func.array(driver.scalar_subquery()))
+            where.append(THINGS.c.id.in_(driver) if self._sqlite else THINGS.c.id == array)
         if not self._found._retired:
             where.append(THINGS.c.retired_at.is_(None))
         if self._found.query != filters.EVERYTHING:
