@@ -71,6 +71,19 @@ class Expired:
     reason: str
 
 
+@dataclass(frozen=True)
+class Expiry:
+    """What policies say of a store.
+
+    Attributes:
+        going: The versions that nothing keeps, oldest first.
+        needed: How many more no policy keeps, but what was made from them does.
+    """
+
+    going: tuple[Expired, ...]
+    needed: int
+
+
 class Removal(NamedTuple):
     """A retired Thing whose bytes may go.
 
@@ -200,8 +213,8 @@ def duration(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: float(found[1])})
 
 
-def expired(store: Store, policies: Mapping[str, Policy], now: datetime | None = None) -> list[Expired]:
-    """Return the versions that no policy keeps and nothing needs, oldest first.
+def expired(store: Store, policies: Mapping[str, Policy], now: datetime | None = None) -> Expiry:
+    """Return the versions that no policy keeps and nothing needs.
 
     What a release in use or the newest version of anything was made from stays, and so do the champion and the
     challenger of every project.
@@ -226,7 +239,8 @@ def expired(store: Store, policies: Mapping[str, Policy], now: datetime | None =
         return set(upstream_of(connection, sorted((released | newest | in_use) - (going - in_use))))
 
     kept = store.catalog.read(needed) if found else set()
-    return sorted((one for one in found if one.id not in kept), key=lambda one: one.id)
+    gone = sorted((one for one in found if one.id not in kept), key=lambda one: one.id)
+    return Expiry(tuple(gone), len(found) - len(gone))
 
 
 def _past(catalog: Catalog, step: str, policy: Policy, now: datetime) -> list[Expired]:

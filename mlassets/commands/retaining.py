@@ -40,13 +40,14 @@ def retire(
     json_output: JsonOption = False,
 ) -> None:
     """Take versions out of use: they are passed over from then on, and `gc` removes their bytes in time."""
-    store, asked = _to_retire(home_of(home), things or [], reason, by_policy)
+    store, asked, needed = _to_retire(home_of(home), things or [], reason, by_policy)
     found = [one for one in asked if not one.pop("already", False)]
     if not dry_run:
         for one in found:
             store.retire(one["id"], one["reason"])
     if json_output:
-        print_json({"retired": [] if dry_run else [one["id"] for one in found], "things": found})
+        retired = [] if dry_run else [one["id"] for one in found]
+        print_json({"retired": retired, "things": found, "needed": needed})
         return
     word = "would be retired" if dry_run else "retired"
     size = sum(one["size"] for one in found)
@@ -57,6 +58,11 @@ def retire(
             highlight=False,
             soft_wrap=True,
         )
+    if needed:
+        out.print(
+            f"{needed:,} more stay: a release or the newest version of something was made from them.",
+            highlight=False,
+        )
     if len(asked) > len(found):
         out.print(
             f"{len(asked) - len(found):,} were retired before; nothing changes for them.", highlight=False
@@ -65,8 +71,8 @@ def retire(
 
 def _to_retire(
     where: Any, things: list[str], reason: str, by_policy: bool
-) -> tuple[Any, list[dict[str, Any]]]:
-    """Return the store, and what is to be retired, each with its reason."""
+) -> tuple[Any, list[dict[str, Any]], int]:
+    """Return the store, what is to be retired, each with its reason, and how many more something needs."""
     if by_policy == bool(things):
         stop("name the Things to retire, or give --by-policy", WRONG)
     store = where.store
@@ -82,11 +88,11 @@ def _to_retire(
                 f"{path} does not exist, so that everything is kept; write one, or name the Things to retire",
                 WRONG,
             )
-        return store, [vars(one) for one in expired(store, policies)]
+        found_by_policy = expired(store, policies)
+        return store, [vars(one) for one in found_by_policy.going], found_by_policy.needed
     if not reason.strip():
         stop("say why with --reason", WRONG)
-    found = [store.get(one) for one in things]
-    return store, [
+    chosen = [
         {
             "id": one.id,
             "step": one.step,
@@ -96,8 +102,9 @@ def _to_retire(
             "reason": reason,
             "already": one.retired_at is not None,
         }
-        for one in found
+        for one in map(store.get, things)
     ]
+    return store, chosen, 0
 
 
 @app.command(rich_help_panel="Catalog")

@@ -286,7 +286,7 @@ def test_a_policy_keeps_by_number_and_age_and_never_what_is_needed(store: Store)
         commit(store, "sources", 5, Partition.source("flights"))
 
     def going(now: datetime | None = None, **policies: Policy) -> list[str]:
-        return [one.id for one in expired(store, policies, now)]
+        return [one.id for one in expired(store, policies, now).going]
 
     assert going(model=Policy(keep_last=2)) == [models[0].id, models[2].id]
     assert going(model=Policy(keep_last=2, keep_for=timedelta(days=1))) == []
@@ -296,7 +296,7 @@ def test_a_policy_keeps_by_number_and_age_and_never_what_is_needed(store: Store)
         one.id for one in (models[0], *models[2:], other)
     ]
     assert first.id not in going(sources=Policy())
-    assert expired(store, {"model": Policy(2)})[0].reason == (
+    assert expired(store, {"model": Policy(2)}).going[0].reason == (
         "not kept by age, and not among the newest 2 of late"
     )
 
@@ -308,7 +308,9 @@ def test_a_policy_on_releases_leaves_the_champion_and_the_challenger(store: Stor
         for number, alias in enumerate(["champion", "champion", "challenger", "challenger"])
     ]
     going = expired(store, {"publish": Policy(keep_last=0, keep_for=timedelta(0)), "model": Policy(0, NOW)})
-    assert [one.id for one in going] == [releases[0].id, releases[2].id]
+    assert [one.id for one in going.going] == [releases[0].id, releases[2].id]
+    # The model and two releases.
+    assert going.needed == 3
 
 
 @pytest.mark.parametrize(
