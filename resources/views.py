@@ -113,6 +113,8 @@ def tables(store: Store) -> dict[str, str]:
     for step in store.catalog.steps():
         found.setdefault(step.lower(), f"{step} of everything: the newest version of each partition")
         for row in store.catalog.newest_of(step):
+            if row["name"] == row["id"].rpartition("-")[2]:
+                continue  # logged without a name, and there may be many: each has a table, under what stands for one
             name = table_name(_first(row), step)
             found.setdefault(name, f"{step} of {_first(row)}: the newest version of each partition")
     return dict(sorted(found.items()))

@@ -16,6 +16,7 @@ from resources.query import BadQuery
 from resources.settings import Settings
 from resources.things import DamagedThing, Draft, Partition, Store, Thing
 from resources.verdicts import Verdict
+from resources.views import tables
 
 
 def commit(store: Store, step: str, project: str, segment: str, numbers: list[int], **more: object) -> Thing:
@@ -126,6 +127,16 @@ def test_sources_are_there_under_their_own_names_too(store: Store) -> None:
     store.commit("sources", Partition.source("big-flights"), Draft(dataset=pa.table({"a": [1]})))
     for name in ("big_flights", '"big-flights"', "big_flights_sources"):
         assert store.sql(f"SELECT a FROM {name}")["a"].to_pylist() == [1]
+
+
+def test_what_was_logged_is_there_under_its_name_or_its_id(store: Store) -> None:
+    store.log(pa.table({"a": [1]}), name="my split")
+    alone = store.log(pa.table({"a": [2]}))
+    assert store.sql("SELECT a FROM my_split_uploads")["a"].to_pylist() == [1]
+    assert store.sql(f'SELECT a FROM "{alone.partition.key}_uploads"')["a"].to_pylist() == [2]
+    listed = tables(store)
+    assert "my_split_uploads" in listed
+    assert not any(alone.partition.key.replace("-", "_") in name for name in listed)
 
 
 def test_names_that_come_to_the_same_are_told_apart_in_quotes(store: Store) -> None:
