@@ -206,8 +206,7 @@ def lineage(
     edges: dict[tuple[str, str], Edge] = {}
     for wanted, sign in ((upstream, -1), (downstream, 1)):
         if wanted:
-            found = catalog.read(lambda connection, down=sign > 0: walk(connection, thing_id, depth, down))  # type: ignore[misc]
-            for edge in _by_distance(thing_id, found, depth, downstream=sign > 0):
+            for edge in edges_from(catalog, thing_id, depth, downstream=sign > 0):
                 edges.setdefault((edge.thing_id, edge.based_on), edge)
                 distances.setdefault(edge.thing_id if sign > 0 else edge.based_on, sign * edge.depth)
     known = catalog.read(lambda connection: _described(connection, list(distances)))
@@ -216,7 +215,15 @@ def lineage(
     return Lineage(thing_id, tuple(nodes), tuple(edges.values()))
 
 
-def walk(connection: sa.Connection, start: str, depth: int | None, downstream: bool) -> list[tuple[str, str]]:
+def edges_from(catalog: Catalog, start: str, depth: int | None = None, *, downstream: bool) -> list[Edge]:
+    """Return every edge that is reached from a Thing in one direction, nearest first; one statement finds them."""
+    found = catalog.read(lambda connection: _walk(connection, start, depth, downstream))
+    return _by_distance(start, found, depth, downstream=downstream)
+
+
+def _walk(
+    connection: sa.Connection, start: str, depth: int | None, downstream: bool
+) -> list[tuple[str, str]]:
     """Return every edge (Thing, what it is based on) that is reached from a Thing, in one statement."""
     here, there = (EDGES.c.based_on, EDGES.c.thing_id) if downstream else (EDGES.c.thing_id, EDGES.c.based_on)
     first = sa.select(there.label("id"), sa.literal(1).label("away")).where(here == start)

@@ -1480,11 +1480,15 @@ class Store:
 
     def upstream(self, thing_id: str, depth: int | None = None) -> list[Edge]:
         """Return what a Thing is based on, and what that is based on, nearest first."""
-        return self._walk(thing_id, depth, downstream=False)
+        from resources.lineage import edges_from
+
+        return edges_from(self.catalog, thing_id, depth, downstream=False)
 
     def downstream(self, thing_id: str, depth: int | None = None) -> list[Edge]:
         """Return what is based on a Thing, and what is based on that, nearest first."""
-        return self._walk(thing_id, depth, downstream=True)
+        from resources.lineage import edges_from
+
+        return edges_from(self.catalog, thing_id, depth, downstream=True)
 
     def lineage(
         self, reference: str, *, upstream: bool = True, downstream: bool = True, depth: int | None = None
@@ -1573,20 +1577,6 @@ class Store:
 
         to = Path(path)
         return write_query(self, query, to, parameters, versions=versions, memory=memory, seconds=seconds)
-
-    def _walk(self, start: str, depth: int | None, *, downstream: bool) -> list[Edge]:
-        found: list[Edge] = []
-        seen = {start}
-        front = [start]
-        level = 0
-        while front and (depth is None or level < depth):
-            level += 1
-            edges = self.catalog.edges(front, downstream=downstream)
-            found.extend(Edge(thing, other, level) for thing, other in edges)
-            nearby = dict.fromkeys(thing if downstream else other for thing, other in edges)
-            front = [one for one in nearby if one not in seen]
-            seen.update(front)
-        return found
 
     def record_verdicts(
         self,
