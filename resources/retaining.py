@@ -224,7 +224,7 @@ def expired(store: Store, policies: Mapping[str, Policy], now: datetime | None =
         policies: By step; of other steps everything stays.
         now: The time; by default that of the clock that is behind.
     """
-    moment = now or earliest_now(store)
+    moment = now or earliest_now(store, asking_the_lake=False)
     found: list[Expired] = []
     for step, policy in policies.items():
         found += _past(store.catalog, step, policy, moment)
@@ -284,9 +284,12 @@ def _releases_in_use(store: Store, policies: Mapping[str, Policy]) -> set[str]:
     return {thing.id for found in both for thing in found.values()}
 
 
-def earliest_now(store: Store) -> datetime:
-    """Return the time by the clock that is furthest behind: this host's, the database's or the lake's."""
-    behind = min(store.catalog.clock_skew(), store.lake.clock_skew())
+def earliest_now(store: Store, *, asking_the_lake: bool) -> datetime:
+    """Return the time by the clock that is furthest behind: this host's, the database's or, if asked, the lake's.
+
+    A lake in a folder is asked by writing to it, which what changes nothing must not do.
+    """
+    behind = min(store.catalog.clock_skew(), store.lake.clock_skew() if asking_the_lake else 0.0)
     # Less than that cannot be told apart from the time that asking takes.
     return datetime.now(UTC) + timedelta(seconds=behind if behind < -_SECONDS_OF_DOUBT else 0.0)
 
@@ -304,7 +307,7 @@ def plan(store: Store, grace: timedelta = GRACE, now: datetime | None = None) ->
     """
     if grace < timedelta(0):
         raise BadRetention("the grace period cannot be negative; give 0 or more")
-    limit = ((now or earliest_now(store)) - grace).isoformat(timespec="microseconds")
+    limit = ((now or earliest_now(store, asking_the_lake=False)) - grace).isoformat(timespec="microseconds")
     query = (
         sa.select(THINGS.c.id, THINGS.c.step, THINGS.c.partition, THINGS.c.retired_at)
         .where(THINGS.c.retired_at.is_not(None), THINGS.c.removed_at.is_(None))
@@ -414,7 +417,8 @@ def collect(store: Store, grace: timedelta = GRACE, progress: Progress = silent)
             f"nothing was removed, for {len(report.damaged):,} files of the lake cannot be read, and it is not known "
             f"what they need: {report.damaged[0]}. `mlassets catalog verify` names all of them"
         )
-    return _Removal(store, plan(store, grace), progress).run()
+    now = earliest_now(store, asking_the_lake=True)
+    return _Removal(store, plan(store, grace, now), now, progress).run()
 
 
 @dataclass
@@ -423,6 +427,7 @@ class _Removal:
 
     store: Store
     plan: Plan
+    now: datetime
     progress: Progress
     young: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -437,20 +442,17 @@ class _Removal:
 
     def _mark(self) -> dict[str, str]:
         """Write marks for all that goes, before the first file does; return when each was removed."""
-        now = earliest_now(self.store)
         marked: dict[str, str] = {}
         for batch in in_batches([one.id for one in self.plan.removals], _BATCH):
             texts = self.store.catalog.manifests_of(batch)
             things = [Thing.from_json(texts[one], self.store.lake) for one in batch if one in texts]
-            for thing, at in zip(
-                things, self._pool.map(lambda one: self._marked(one, now), things), strict=True
-            ):
+            for thing, at in zip(things, self._pool.map(self._marked, things), strict=True):
                 if at is not None:
                     marked[thing.id] = at
             self.progress("marks", len(marked), len(self.plan.removals))
         return marked
 
-    def _marked(self, thing: Thing, now: datetime) -> str | None:
+    def _marked(self, thing: Thing) -> str | None:
         """Mark one Thing as removed and return since when it is; None if it stays."""
         lake, path = self.store.lake, f"{thing.folder}/{REMOVED}"
         try:
@@ -458,7 +460,7 @@ class _Removal:
         except (NotInLake, ValueError, KeyError, TypeError) as error:
             self.problems.append(f"{thing} stays, as its mark of retirement cannot be read: {error}")
             return None
-        if since > now - self.plan.grace:
+        if since > self.now - self.plan.grace:
             self.young.append(thing.id)
             return None
         record = {
