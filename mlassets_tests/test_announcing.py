@@ -65,7 +65,9 @@ def test_what_was_logged_is_in_the_store_although_dagster_cannot_be_told(tmp_pat
 
 
 def test_opening_and_reading_the_store_does_not_wait_for_dagster(tmp_path: Path) -> None:
-    program = "import sys, mlassets; mlassets.open_store(sys.argv[1]).history(); print('dagster' in sys.modules)"
+    program = (
+        "import sys, mlassets; mlassets.open_store(sys.argv[1]).history(); print('dagster' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
     )
