@@ -11,6 +11,7 @@ BENCHMARKS = (
     "bench_verdicts",
     "bench_store",
     "bench_catalog",
+    "bench_keeping",
     "bench_io",
     "bench_ticks",
 )
