@@ -235,6 +235,7 @@ class _Search:
         # Whether the condition that decides where to look holds for few, and one that has an index at all.
         self._rare = False
         self._usual: sa.Select[Any] | None = None
+        self._driving: Node | None = None
         self._walking = False
         self._regex_found: dict[Condition, list[str]] = {}
 
@@ -395,9 +396,10 @@ class _Search:
             if ids is None:
                 continue
             if self._connection.execute(ids.limit(1).offset(_RARE)).first() is None:
-                self._rare = True
+                self._rare, self._driving = True, part
                 return ids
-            self._usual = ids if self._usual is None else self._usual
+            if self._usual is None:
+                self._usual, self._driving = ids, part
         return self._usual
 
     def _ids_of(self, node: Node) -> sa.Select[Any] | None:
@@ -442,8 +444,12 @@ class _Search:
             where.append(THINGS.c.id.in_(driver) if self._sqlite else THINGS.c.id == array)
         if not self._found._retired:
             where.append(THINGS.c.retired_at.is_(None))
-        if self._found.query != filters.EVERYTHING:
-            where.append(self._clause(self._found.query))
+        query = self._found.query
+        for part in query.parts if isinstance(query, AllOf) else (query,):
+            # What the ids were looked up by holds for them all; a verdict may have been followed by another.
+            looked_up = driver is not None and part is self._driving and isinstance(part, Condition)
+            if not looked_up or cast("Condition", part).field.kind == "verdict":
+                where.append(self._clause(part))
         return where
 
     def _plain(self, column: Any) -> Any:
