@@ -68,16 +68,6 @@ def run(
         return store.log(name=name or called, **said)
 
 
-def function_of(thing: Thing) -> _Function:
-    """Return the function that a Thing keeps, ready to be called.
-
-    Raises:
-        UnknownThing: If it keeps none.
-        DamagedThing: If its source is not what was committed.
-    """
-    return _loaded(source_of(thing), str(thing.parameters["function"]))
-
-
 def source_of(thing: Thing) -> str:
     """Return the source of the function that a Thing keeps.
 

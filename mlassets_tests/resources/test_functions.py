@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from resources.functions import BadFunction, function_of
+from resources.functions import BadFunction
 from resources.settings import Settings
 from resources.things import BadDraft, Store, Thing, UnknownThing
 
@@ -132,4 +132,4 @@ def test_a_call_that_does_not_fit_is_refused_before_anything_runs(store: Store) 
     with pytest.raises(BadDraft, match="minutes"):
         store.run(late_only, {"flights": "flights"}, {"minutes": np.datetime64("2026-01-01")})
     with pytest.raises(UnknownThing, match="keeps no function"):
-        function_of(store.get("flights"))
+        store.run("flights")
