@@ -118,7 +118,7 @@ def reproduce(
 def print_reproduced(made: Any) -> None:
     """Print what came of making a Thing again."""
     out.print(f"{escape(str(made.thing))}", highlight=False)
-    out.print(f"made again in {made.seconds:.1f} s with {escape(made.code)}", highlight=False, soft_wrap=True)
+    out.print(f"made again in {made.seconds:.1f} s; {escape(made.code)}", highlight=False, soft_wrap=True)
     if made.same:
         out.print("[green]The same, byte for byte[/green]: files, parameters, metrics and labels.")
     elif made.same_bytes:
