@@ -20,7 +20,9 @@ def test_what_shows_a_row_exists(row: str) -> None:
 
 def test_every_capability_has_a_row() -> None:
     words = "log browse load get_metadata get_parameters get_metrics get_artifact get_embedding versions update delete "
-    words += "pointers addresses copy hashing size functional create upload download find get based_on labels "
+    words += (
+        "pointers addresses copy hashing size functional create upload download find get based_on labels "
+    )
     words += "automatic sidecar deduplicate lock"
     firsts = " ".join(row.split("|")[1] for row in ROWS)
     assert [word for word in words.split() if not re.search(rf"\b{word}", firsts)] == []
