@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resources.settings import Settings
-from resources.things import Store, Thing
+from resources.store import Store
+from resources.things import Thing
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -18,7 +18,8 @@ from mlassets.runs import Outcome, Runner, instance_of
 from mlassets.steps import PUBLISH, REVIEW
 from resources.io_managers import metadata_of
 from resources.provenance import user
-from resources.things import Partition, Store, Thing
+from resources.store import Store
+from resources.things import Partition, Thing
 from resources.warehouse import rebuild_consumption
 
 DATA_VERSION = "dagster/data_version"

@@ -20,7 +20,8 @@ from mlassets.steps import AGGREGATE, MODEL
 from resources.errors import MlassetsError
 from resources.roles import ROW_KEY
 from resources.row_changes import RowChanges, compare_rows, same_value
-from resources.things import Store, Thing
+from resources.store import Store
+from resources.things import Thing
 
 if TYPE_CHECKING:
     import pyarrow as pa

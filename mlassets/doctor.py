@@ -23,7 +23,8 @@ import pyarrow.fs as pafs
 from resources.errors import MlassetsError
 from resources.lake import Folder, Lake, LakeError, NameTaken, open_lake
 from resources.settings import Settings
-from resources.things import MANIFEST, Store
+from resources.store import Store
+from resources.things import MANIFEST
 
 FREE_BYTES_WARN, FREE_BYTES_WRONG = 5 << 30, 500 << 20
 SKEW_SECONDS_WARN, SKEW_SECONDS_WRONG = 5.0, 60.0

@@ -6,7 +6,8 @@ from mlassets.projects import LoadedProjects, ProjectSpec, load_projects, named_
 from resources.errors import MlassetsError
 from resources.io_managers import open_store, settings_of
 from resources.settings import Settings
-from resources.things import Partition, Store
+from resources.store import Store
+from resources.things import Partition
 
 
 class Home(dg.ConfigurableResource["Home"]):

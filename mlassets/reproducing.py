@@ -42,7 +42,8 @@ from resources.errors import MlassetsError
 from resources.keeping import verdicts_path
 from resources.lake import LakeError, NotInLake, open_lake
 from resources.settings import Settings
-from resources.things import MANIFEST, RETIRED, DamagedThing, Store, Thing, shared_paths
+from resources.store import Store
+from resources.things import MANIFEST, RETIRED, DamagedThing, Thing, shared_paths
 
 Run = Callable[[Path, Code, Path], str]
 """Runs a step: given the python, the code, and the file that says which, returns how it ended."""

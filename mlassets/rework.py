@@ -21,7 +21,8 @@ from mlassets.steps import (
     step_hash,
 )
 from resources.snapshot import Snapshot
-from resources.things import Partition, Store, Thing
+from resources.store import Store
+from resources.things import Partition, Thing
 
 _ABOVE = {DRAW_DATA: SOURCES, MODEL_READY: DRAW_DATA, MODEL: MODEL_READY, AGGREGATE: MODEL}
 

@@ -9,7 +9,8 @@ from mlassets.projects import ProjectSpec
 from mlassets.steps import SOURCES
 from resources.errors import MlassetsError
 from resources.snapshot import Snapshot
-from resources.things import Partition, Store, Thing
+from resources.store import Store
+from resources.things import Partition, Thing
 
 MOST_SEGMENTS = 10_000
 

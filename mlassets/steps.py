@@ -6,7 +6,7 @@ A change to `review:` concerns review alone; nothing before it runs again.
 from mlassets.projects import ProjectSpec
 from resources.query import tables_of
 from resources.snapshot import Snapshot, snapshot_of
-from resources.things import Store
+from resources.store import Store
 
 SOURCES = "sources"
 DRAW_DATA = "draw_data"

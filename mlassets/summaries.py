@@ -17,7 +17,8 @@ from mlassets.steps import AGGREGATE, MODEL, MODEL_READY, PUBLISH, REVIEW, SEGME
 from resources.errors import MlassetsError
 from resources.releases import alias_of
 from resources.snapshot import Snapshot
-from resources.things import Partition, Store, Thing
+from resources.store import Store
+from resources.things import Partition, Thing
 from resources.verdicts import Verdict
 
 

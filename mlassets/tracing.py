@@ -17,7 +17,8 @@ from mlassets.steps import AGGREGATE, DRAW_DATA, MODEL, MODEL_READY, PUBLISH, RE
 from resources.errors import MlassetsError
 from resources.lake import LakeUnreachable
 from resources.roles import ROW_KEY
-from resources.things import Store, Thing
+from resources.store import Store
+from resources.things import Thing
 from resources.views import plain
 
 _KEYS_SHOWN = 5

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from mlassets.runs import lay_out
 from resources.errors import MlassetsError
 from resources.settings import Settings
-from resources.things import Store, Thing
+from resources.store import Store
+from resources.things import Thing
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mlassets.differences import shown
 from mlassets.steps import MODEL, STEPS
 from resources.errors import MlassetsError
-from resources.things import Store
+from resources.store import Store
 
 PARAMETER, METRIC = "parameters.", "metrics."
 _ABOUT = ("id", "partition", "segment", "created_at", "user", "code_version")

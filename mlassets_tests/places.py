@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resources.settings import Settings
-from resources.things import Store
+from resources.store import Store
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from mlassets.runs import Outcome, Runner, instance_of, lay_out
 from mlassets.segments import segments_of
 from mlassets.steps import PROJECT_STEPS, SEGMENT_STEPS, SOURCES, STEPS
 from resources.settings import Settings
-from resources.things import Partition, Store, Thing
+from resources.store import Store
+from resources.things import Partition, Thing
 
 SEGMENTS = ("EWR", "JFK", "LGA")
 

@@ -15,7 +15,8 @@ from mlassets.steps import SEGMENT_STEPS
 from mlassets_tests.resources.test_provenance import git
 from mlassets_tests.small_homes import departures, land, make_all, mlassets, new_home, store_of, write_spec
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing
 
 EWR = Partition.segment("late", "EWR")
 

@@ -15,7 +15,8 @@ from mlassets.runs import instance_of, lay_out
 from mlassets_tests.alerting.receivers import hook, mail_server
 from mlassets_tests.small_homes import land, mlassets, write_spec
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store
+from resources.store import Store
+from resources.things import Draft, Partition
 
 EWR = Partition.segment("late", "EWR")
 

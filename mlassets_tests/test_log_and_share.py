@@ -8,7 +8,7 @@ import pytest
 
 from mlassets_tests.test_readme import ROOT, blocks
 from resources.settings import Settings
-from resources.things import Store
+from resources.store import Store
 
 
 def test_the_python_for_logging_and_getting_runs_as_shown(

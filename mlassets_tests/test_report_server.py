@@ -14,7 +14,8 @@ import pytest
 from mlassets.ui import PortTaken, report_server, run_until_signal, serve
 from mlassets_tests.processes import free_port, processes_of_session, wait_until
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing
 from resources.verdicts import Verdict
 
 HOSTILE = "<script>alert(1)</script>"

@@ -25,7 +25,8 @@ from mlassets_tests.resources.test_provenance import git
 from mlassets_tests.small_homes import departures, land, make_all, mlassets, new_home, store_of, write_spec
 from resources import provenance
 from resources.settings import Settings
-from resources.things import DamagedThing, Draft, Partition, Store, Thing, environment_path
+from resources.store import Store
+from resources.things import DamagedThing, Draft, Partition, Thing, environment_path
 
 EWR = Partition.segment("late", "EWR")
 LATE = Partition.project("late")

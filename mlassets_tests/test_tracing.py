@@ -20,7 +20,8 @@ from mlassets.releasing.release import make_release
 from mlassets.tracing import NoSuchRow, as_written, trace
 from mlassets_tests.small_homes import departures, land, mlassets, new_home, store_of
 from resources.io_managers import ThingIOManager
-from resources.things import Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing
 
 DRAW = """
     SELECT id, CAST(wind AS FLOAT) AS wind, upper(carrier) AS carrier, late, station

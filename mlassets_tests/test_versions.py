@@ -15,7 +15,8 @@ from playwright.sync_api import Browser
 from mlassets.versions import NothingToCompare, over_time, page, parallel_coordinates, versions_of
 from mlassets_tests.browsers import launched, looking
 from mlassets_tests.small_homes import mlassets, store_of
-from resources.things import Draft, Partition, Store
+from resources.store import Store
+from resources.things import Draft, Partition
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 NAN = float("nan")

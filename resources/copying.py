@@ -20,6 +20,7 @@ from resources.errors import MlassetsError
 from resources.keeping import Listing, Progress, id_in, load_thing, load_verdicts, silent
 from resources.lake import Lake, LakeError, NameTaken, NotInLake, UnknownLake, reached
 from resources.references import parse_address
+from resources.store import Store
 from resources.things import (
     MANIFEST,
     REMOVED,
@@ -28,7 +29,6 @@ from resources.things import (
     BadDraft,
     Component,
     DamagedThing,
-    Store,
     Thing,
     UnknownThing,
     shared_paths,

@@ -15,7 +15,8 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from resources.things import BadDraft, Store, Thing, UnknownThing, pack
+from resources.store import Store
+from resources.things import BadDraft, Thing, UnknownThing, pack
 from resources.uploads import FIELDS, Reference
 from resources.values import is_table, value_of
 

@@ -21,7 +21,8 @@ import dagster as dg
 from resources.errors import MlassetsError
 from resources.lake import hash_bytes
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing, UnknownThing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing, UnknownThing
 from resources.values import WrongForm, draft_of, is_optional, plain_type, value_of
 
 PICTURES_SHOWN = 4

@@ -4,7 +4,8 @@ A release carries its alias as a label and never changes. Another version become
 may hold what an older one holds: so the newest release with an alias is the one that has it.
 """
 
-from resources.things import Partition, Store, Thing
+from resources.store import Store
+from resources.things import Partition, Thing
 
 STEP = "publish"
 ALIAS = "alias"

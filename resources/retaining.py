@@ -27,7 +27,8 @@ from resources.errors import MlassetsError
 from resources.keeping import Progress, in_batches, owner_of, readers, silent
 from resources.lake import Lake, LakeError, LakeUnreachable, NameTaken, NotInLake, reached
 from resources.lineage import upstream_of
-from resources.things import MANIFEST_SCHEMA, REMOVED, RETIRED, Store, Thing
+from resources.store import Store
+from resources.things import MANIFEST_SCHEMA, REMOVED, RETIRED, Thing
 
 GRACE = timedelta(days=30)
 

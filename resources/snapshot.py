@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from resources.things import Partition, Store, Thing, unpack
+from resources.store import Store
+from resources.things import Partition, Thing, unpack
 from resources.verdicts import Verdict
 
 _COLUMNS = ("id", "created_at", "data_version", "code_version", "spec_hash")

@@ -18,6 +18,7 @@ import numpy as np
 from resources.handles import Artifact
 from resources.lake import hash_bytes, is_inside
 from resources.references import UPLOADS as UPLOADS
+from resources.store import Store
 from resources.things import (
     ADDRESS,
     NAME,
@@ -27,7 +28,6 @@ from resources.things import (
     Draft,
     Encoded,
     Partition,
-    Store,
     Thing,
     hash_file,
 )

@@ -24,7 +24,8 @@ import sqlalchemy as sa
 
 from resources.catalog import ATTRIBUTES, COMPONENTS, EDGES, THINGS, VERDICTS, Catalog
 from resources.query import QUERY, BadQuery, Draw, in_batches, instead, running
-from resources.things import Store, Thing
+from resources.store import Store
+from resources.things import Thing
 
 if TYPE_CHECKING:
     import duckdb

@@ -16,7 +16,8 @@ import dagster as dg
 
 from resources.io_managers import ThingIOManager, settings_of, step_name
 from resources.releases import CHALLENGER, CHAMPION, challengers, champions
-from resources.things import Store, Thing
+from resources.store import Store
+from resources.things import Thing
 
 # No rebuild takes this long: what is older was left behind by a process that was killed.
 _ABANDONED = timedelta(days=1)

@@ -11,7 +11,8 @@ from mlassets.steps import AGGREGATE, PROJECT_STEPS, REVIEW, SEGMENT_STEPS, SOUR
 from resources.errors import MlassetsError
 from resources.settings import Settings
 from resources.snapshot import Snapshot
-from resources.things import Partition, Store, Thing
+from resources.store import Store
+from resources.things import Partition, Thing
 
 MOST = 5_000
 """Of what is open, the newest so many are told: at some point, one more changes nothing."""

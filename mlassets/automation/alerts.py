@@ -29,7 +29,8 @@ from mlassets.automation.sensors import (
 from mlassets.checks.again import judge_again
 from mlassets.home import Home
 from mlassets.steps import PROJECT_STEPS, SEGMENT_STEPS, SOURCES, STEPS
-from resources.things import Partition, Store
+from resources.store import Store
+from resources.things import Partition
 
 WATCHED = timedelta(days=1)
 """For so long a failed run counts as open, unless a later one has made it good."""

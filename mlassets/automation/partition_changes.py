@@ -12,7 +12,8 @@ from mlassets.projects import LoadedProjects
 from mlassets.segments import segments_of
 from resources.errors import MlassetsError
 from resources.snapshot import Snapshot
-from resources.things import Partition, Store
+from resources.store import Store
+from resources.things import Partition
 
 
 @dataclass(frozen=True)

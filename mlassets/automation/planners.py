@@ -34,7 +34,8 @@ from mlassets.steps import (
     step_hash,
 )
 from resources.snapshot import Snapshot
-from resources.things import Partition, Store, Thing
+from resources.store import Store
+from resources.things import Partition, Thing
 
 State = Literal["due", "current", "waiting", "blocked"]
 Cause = Literal["missing", "input", "spec", "code", "segments", "checks", "limits", "rework", ""]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from resources.finding import Found
-    from resources.things import Store, Thing
+    from resources.store import Store
+    from resources.things import Thing
 
 app = typer.Typer()
 

@@ -21,7 +21,8 @@ from mlassets.commands.shared import (
 )
 
 if TYPE_CHECKING:
-    from resources.things import Store, Thing
+    from resources.store import Store
+    from resources.things import Thing
 
 app = typer.Typer()
 

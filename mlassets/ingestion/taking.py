@@ -35,7 +35,8 @@ from mlassets.ingestion.schemas import reconcile
 from resources.lake import Folder, Lake, open_lake
 from resources.settings import Settings
 from resources.snapshot import Snapshot
-from resources.things import Component, Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import Component, Draft, Partition, Thing
 
 LANDING = "landing"
 STEP = "sources"

@@ -6,7 +6,7 @@ from typing import Any
 from mlassets.pages.drawing import Box, draw, draw_groups
 from mlassets.pages.rendering import render, time
 from resources.lineage import Lineage, Node
-from resources.things import Store
+from resources.store import Store
 
 DRAWN = 600
 LISTED = 2_000

@@ -14,7 +14,8 @@ from mlassets.pages.rendering import policy, render
 from resources.errors import MlassetsError
 from resources.lake import LakeError
 from resources.references import BadReference
-from resources.things import DamagedThing, RemovedThing, Store, Thing, UnknownThing
+from resources.store import Store
+from resources.things import DamagedThing, RemovedThing, Thing, UnknownThing
 
 if TYPE_CHECKING:
     from starlette.requests import Request

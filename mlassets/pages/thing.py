@@ -15,7 +15,8 @@ from mlassets.quality.report import describe_verdicts
 from mlassets.summaries import counted
 from resources.errors import MlassetsError
 from resources.lake import LakeError
-from resources.things import MANIFEST, RETIRED, Component, Store, Thing, pack
+from resources.store import Store
+from resources.things import MANIFEST, RETIRED, Component, Thing, pack
 from resources.verdicts import Verdict
 
 ROWS_SHOWN = 20

@@ -12,7 +12,8 @@ from mlassets.summaries import counted
 from resources.filters import BadQuery
 from resources.finding import Found, unknown_names
 from resources.references import UPLOADS
-from resources.things import Store, Thing, pack
+from resources.store import Store
+from resources.things import Thing, pack
 
 A_PAGE = 50
 LABELS_SHOWN = 6

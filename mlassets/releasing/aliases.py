@@ -13,7 +13,8 @@ from mlassets.releasing.release import Release, challenger_of, champion_of, make
 from mlassets.steps import CODE_VERSIONS, PUBLISH, REVIEW, step_hash
 from resources.errors import MlassetsError
 from resources.releases import ALIAS, CHAMPION, RELEASE_OF, alias_of, root_of
-from resources.things import DamagedThing, Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import DamagedThing, Draft, Partition, Thing
 
 PUBLISHED, PROMOTED, ROLLED_BACK = "published", "promoted", "rolled_back"
 BY_HAND = (PROMOTED, ROLLED_BACK)

@@ -14,7 +14,8 @@ from mlassets.releasing.release import champion_of, made_from
 from mlassets.steps import MODEL_READY
 from resources.errors import MlassetsError
 from resources.roles import ROW_KEY, SPLIT
-from resources.things import Store, Thing
+from resources.store import Store
+from resources.things import Thing
 
 Interval = tuple[float, float]
 

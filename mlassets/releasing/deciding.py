@@ -15,7 +15,8 @@ from mlassets.projects import ProjectSpec, close_matches
 from mlassets.rework import RULES
 from mlassets.steps import AGGREGATE, REVIEW, SOURCES, STEPS
 from resources.errors import MlassetsError
-from resources.things import DamagedThing, Partition, Store, Thing, new_id
+from resources.store import Store
+from resources.things import DamagedThing, Partition, Thing, new_id
 
 DECIDED = "decided"
 

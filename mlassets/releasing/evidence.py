@@ -12,7 +12,8 @@ from mlassets.releasing.review import Decision, verdicts_below
 from mlassets.rules import Facts
 from mlassets.steps import DRAW_DATA, MODEL, REVIEW, SOURCES, STEPS
 from resources.errors import MlassetsError
-from resources.things import Store, Thing
+from resources.store import Store
+from resources.things import Thing
 from resources.verdicts import Verdict
 
 _LINES = 40

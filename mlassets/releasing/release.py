@@ -18,7 +18,8 @@ from resources import releases
 from resources.errors import MlassetsError
 from resources.releases import CHAMPION
 from resources.roles import ROW_KEY, SPLIT
-from resources.things import Partition, Store, Thing, UnknownThing
+from resources.store import Store
+from resources.things import Partition, Thing, UnknownThing
 
 
 class RoundTripFailed(MlassetsError):

@@ -7,7 +7,8 @@ from mlassets.projects import ReviewSpec
 from mlassets.releasing.deciding import Claim, Word, things_below
 from mlassets.rework import RULES
 from mlassets.rules import Facts, RuleResult, rules_met
-from resources.things import Store, Thing
+from resources.store import Store
+from resources.things import Thing
 from resources.verdicts import Verdict
 
 

@@ -11,7 +11,8 @@ from mlassets.automation.planners import Decision, decide
 from mlassets.projects import ProjectSpec, load_projects
 from mlassets.steps import CODE_VERSIONS, MODEL, SOURCES, STEPS, step_hash
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing, new_id
+from resources.store import Store
+from resources.things import Draft, Partition, Thing, new_id
 from resources.verdicts import Verdict
 
 SPEC = """\

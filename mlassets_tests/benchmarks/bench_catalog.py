@@ -26,7 +26,8 @@ from mlassets_tests.benchmarks.bench_store import small_draft
 from mlassets_tests.servers import PostgresServer
 from resources.catalog import ATTRIBUTES, COMPONENTS, EDGES, MANIFESTS, THINGS, typed
 from resources.settings import Settings
-from resources.things import Partition, Store
+from resources.store import Store
+from resources.things import Partition
 
 STEPS = ("draw_data", "model_ready", "model", "aggregate", "review", "publish")
 ESTIMATORS = ("linear", "forest", "gradient_boosting", "baseline", "neighbours")

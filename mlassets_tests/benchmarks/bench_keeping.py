@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from mlassets_tests.benchmarks.bench_catalog import fill, milliseconds, stores
 from resources.catalog import COMPONENTS, EDGES, THINGS
-from resources.things import Store
+from resources.store import Store
 
 LAYERS = 25
 RETIRED_AT = "2026-02-01T00:00:00.000000+00:00"

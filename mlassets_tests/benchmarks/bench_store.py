@@ -20,7 +20,8 @@ from blake3 import blake3
 
 from mlassets_tests.servers import Keys, PostgresServer, S3Server
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing
 
 ROWS = 1_000_000
 REPEATS = 5

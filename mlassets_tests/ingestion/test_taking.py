@@ -22,7 +22,8 @@ from mlassets.ingestion.formats import convert
 from mlassets.ingestion.landing import QuarantineNote, read_notes
 from mlassets.ingestion.taking import LandingPlan, plan_landing, taking, zone_of
 from resources.settings import Settings
-from resources.things import Partition, Store, Thing
+from resources.store import Store
+from resources.things import Partition, Thing
 
 GLOB = "landing/rows/*"
 ROWS = Partition.source("rows")

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from mlassets_tests.quality.test_report import HOSTILE, PNG
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing
 from resources.verdicts import Verdict
 
 # Right-to-left override, wide letters, quotes of both kinds.

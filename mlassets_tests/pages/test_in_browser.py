@@ -16,7 +16,8 @@ from mlassets_tests.browsers import Look, launched, looking
 from mlassets_tests.pages.hostile import Hostile, hostile
 from mlassets_tests.pages.test_lineage_page import fan
 from mlassets_tests.processes import free_port
-from resources.things import Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing
 
 
 @dataclass(frozen=True)

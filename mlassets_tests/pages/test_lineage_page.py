@@ -8,7 +8,8 @@ from mlassets.pages.lineage import AT_A_GLANCE, DRAWN, around, graph, lineage_pa
 from mlassets_tests.quality.test_report import HOSTILE, Scripts, parsed
 from resources.lineage import Lineage, Node, State
 from resources.settings import Settings
-from resources.things import Draft, Edge, Partition, Store, new_id
+from resources.store import Store
+from resources.things import Draft, Edge, Partition, new_id
 
 
 def node(step: str, partition: str, depth: int = 0, state: State = "there") -> Node:

@@ -24,7 +24,8 @@ from mlassets_tests.small_homes import mlassets
 from resources import filters
 from resources.lake import open_lake
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store
+from resources.store import Store
+from resources.things import Draft, Partition
 
 
 def client_of(store: Store, dagster: str | None = None) -> TestClient:

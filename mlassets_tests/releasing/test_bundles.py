@@ -32,7 +32,8 @@ from resources.estimators import UntrustedModel
 from resources.lake import hash_bytes
 from resources.roles import ROW_KEY, SPLIT
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing
 
 OFFLINE = """
 import sys

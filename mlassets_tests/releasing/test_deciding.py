@@ -21,7 +21,8 @@ from mlassets.releasing.deciding import (
 from mlassets_tests.releasing.waiting import LATE, Waiting
 from mlassets_tests.small_homes import mlassets, mlassets_process, runner_of
 from resources.provenance import user
-from resources.things import BadDraft, DamagedThing, Store, UnknownThing
+from resources.store import Store
+from resources.things import BadDraft, DamagedThing, UnknownThing
 
 KILLED = """
 import os, sys

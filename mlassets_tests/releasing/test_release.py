@@ -27,7 +27,8 @@ from mlassets.releasing.release import (
 )
 from mlassets_tests.modelling.drawn import departures
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing, UnknownThing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing, UnknownThing
 
 STRANGE = "<b>a|b</b>\n# not a heading"
 SPEC = ProjectSpec.model_validate(

@@ -8,7 +8,8 @@ from mlassets.releasing.deciding import BadDecision, Claim, check_decision
 from mlassets.releasing.review import Decision, decide, verdicts_below
 from mlassets.rules import Facts
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing, new_id
+from resources.store import Store
+from resources.things import Draft, Partition, Thing, new_id
 from resources.verdicts import Severity, Status, Verdict
 
 RULES = ("roc_auc >= 0.6", "no failed verdict of severity ERROR", "beats_the_baseline")

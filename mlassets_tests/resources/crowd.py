@@ -20,7 +20,8 @@ import pyarrow as pa
 from mlassets_tests.places import Place
 from resources import lake
 from resources.lake import Lake
-from resources.things import Draft, Partition, Store, Thing, shared_paths
+from resources.store import Store
+from resources.things import Draft, Partition, Thing, shared_paths
 from resources.verdicts import Verdict
 
 CROWD = get_context("forkserver")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from resources.things import Store, Thing
+from resources.store import Store
+from resources.things import Thing
 
 MISSING = object()
 TIMES = ("created_at", "retired_at", "removed_at", "provenance.started_at", "provenance.ended_at")

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from resources import database
 from resources.catalog import ATTRIBUTES, COMPONENTS, EDGES, THINGS, VERDICTS, Catalog, CatalogError
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store
+from resources.store import Store
+from resources.things import Draft, Partition
 from resources.verdicts import Verdict
 
 

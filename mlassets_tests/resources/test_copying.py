@@ -13,7 +13,8 @@ from mlassets_tests.servers import Keys, S3Server
 from resources.copying import Copied, CopyConflict
 from resources.lake import LakeError, UnknownLake
 from resources.settings import Settings
-from resources.things import BadDraft, DamagedThing, Partition, Store, Thing, UnknownThing
+from resources.store import Store
+from resources.things import BadDraft, DamagedThing, Partition, Thing, UnknownThing
 from resources.verdicts import Verdict
 
 TABLE = pa.table({"amount": [1, 2, 3]})

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from resources import lake
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing, new_id
+from resources.store import Store
+from resources.things import Draft, Partition, Thing, new_id
 from resources.verdicts import Verdict
 
 segments = st.sampled_from("ab")

@@ -13,7 +13,7 @@ from resources import lake
 from resources.catalog import CatalogError
 from resources.errors import MlassetsError
 from resources.lake import LakeError
-from resources.things import Store
+from resources.store import Store
 from resources.verdicts import Verdict
 
 pytestmark = pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from resources.catalog import CatalogError
 from resources.errors import MlassetsError
 from resources.lake import LakeError
 from resources.settings import Settings
-from resources.things import Store
+from resources.store import Store
 
 
 def fill_up_at_any_write(disk: Path) -> dict[str, int]:

@@ -29,7 +29,8 @@ from mlassets_tests.small_homes import mlassets
 from resources import s3
 from resources.lake import LakeUnreachable, NameTaken
 from resources.settings import Settings
-from resources.things import Draft, Store, Thing
+from resources.store import Store
+from resources.things import Draft, Thing
 
 PASSING: list[Fault] = [
     Slow(0.05),

@@ -20,7 +20,8 @@ from resources import finding
 from resources.filters import BadQuery, parse
 from resources.finding import names_of, unknown_names
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store
+from resources.store import Store
+from resources.things import Draft, Partition
 from resources.verdicts import Verdict
 
 PARIS = timezone(timedelta(hours=1))

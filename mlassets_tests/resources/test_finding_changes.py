@@ -20,7 +20,8 @@ from mlassets_tests.resources.oracle import Oracle
 from mlassets_tests.servers import PostgresServer
 from resources.catalog import Catalog
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store
+from resources.store import Store
+from resources.things import Draft, Partition
 from resources.verdicts import Verdict
 
 NAMES = st.sampled_from(["split", "other"])

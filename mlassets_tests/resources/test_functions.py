@@ -13,7 +13,8 @@ import pytest
 
 from resources.functions import BadFunction
 from resources.settings import Settings
-from resources.things import BadDraft, Store, Thing, UnknownThing
+from resources.store import Store
+from resources.things import BadDraft, Thing, UnknownThing
 
 FLIGHTS = pa.table({"origin": ["EWR", "JFK", "EWR", "LGA"], "delay": [5, -1, 30, 12]})
 FACTOR = 2
@@ -80,7 +81,7 @@ def test_a_mapping_is_taken_apart_and_anything_else_is_the_result(store: Store) 
 def test_a_kept_function_runs_in_a_process_that_has_never_seen_it(store: Store, tmp_path: Path) -> None:
     made = store.run(summary, {"flights": "flights", "split": "flights"})
     program = (
-        "import sys; from resources.things import Store; from resources.settings import Settings\n"
+        "import sys; from resources.store import Store; from resources.settings import Settings\n"
         "store = Store.open(Settings(home=sys.argv[1]))\n"
         "again = store.run(sys.argv[2], {'flights': 'flights', 'split': 'flights'})\n"
         "print(again.data_version)"

@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from mlassets_tests.resources.crowd import EWR, draft
 from resources.settings import Settings
-from resources.things import Store
+from resources.store import Store
 from resources.verdicts import Verdict
 
 clock = Path(sys.argv[2])

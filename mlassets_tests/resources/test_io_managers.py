@@ -28,7 +28,8 @@ from resources.io_managers import (
     to_partition,
 )
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing, new_id
+from resources.store import Store
+from resources.things import Draft, Partition, Thing, new_id
 from resources.values import UnstorableValue, WrongForm, plain_type
 
 TABLE = pa.table({"k": ["a", "b", None], "v": [1, 2, 3]})

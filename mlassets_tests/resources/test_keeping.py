@@ -14,7 +14,8 @@ from resources import keeping
 from resources.catalog import ATTRIBUTES, MANIFESTS, THINGS, VERDICTS, Catalog
 from resources.lake import open_lake
 from resources.settings import Settings
-from resources.things import BadDraft, DamagedThing, Draft, Partition, Store, SyncReport, UnknownThing
+from resources.store import Store
+from resources.things import BadDraft, DamagedThing, Draft, Partition, SyncReport, UnknownThing
 from resources.verdicts import Verdict
 
 EWR = Partition.segment("late-flights", "EWR")

@@ -19,7 +19,8 @@ from mlassets_tests.resources.crowd import (
     wait_for_children,
 )
 from resources.settings import Settings
-from resources.things import Partition, Store
+from resources.store import Store
+from resources.things import Partition
 
 # Where commits are quickest, most kills happen.
 SHARE = {

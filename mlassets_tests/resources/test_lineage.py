@@ -15,7 +15,8 @@ from mlassets_tests.small_homes import mlassets
 from resources.catalog import EDGES, Catalog
 from resources.lineage import BadLineage, lineage
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing, UnknownThing, new_id
+from resources.store import Store
+from resources.things import Draft, Partition, Thing, UnknownThing, new_id
 
 SOURCE = Partition.source("flights")
 

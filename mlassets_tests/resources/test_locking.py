@@ -12,7 +12,8 @@ from mlassets.doctor import examine
 from mlassets_tests.servers import S3Server
 from resources.lake import LakeError
 from resources.settings import BadSettings, Settings
-from resources.things import Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing
 
 PROJECT = Partition.project("late-flights")
 DRAFT = Draft(dataset=pa.table({"prediction": [1, 2]}), artifacts={"bundle.zip": b"x"})

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from resources.lake import open_lake
 from resources.settings import Settings
-from resources.things import DamagedThing, Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import DamagedThing, Draft, Partition, Thing
 from resources.verifying import against_schema
 
 GOLDEN = Path(__file__).parent / "golden/schema-1"

@@ -30,7 +30,8 @@ from resources.catalog import (
 )
 from resources.database import HEAD
 from resources.lake import open_lake
-from resources.things import Partition, Store
+from resources.store import Store
+from resources.things import Partition
 
 GOLDEN = Path(__file__).parent / "golden"
 TABLES = (THINGS, MANIFESTS, EDGES, ATTRIBUTES, COMPONENTS, VERDICTS)

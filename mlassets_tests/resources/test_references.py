@@ -6,7 +6,8 @@ import pytest
 
 from resources.references import SHORTEST, AmbiguousThing, BadReference, parse_address
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing, UnknownThing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing, UnknownThing
 
 EWR = Partition.segment("late-flights", "EWR")
 

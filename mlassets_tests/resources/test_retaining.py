@@ -26,7 +26,8 @@ from mlassets_tests.resources.crowd import (
 from mlassets_tests.small_homes import mlassets
 from resources.retaining import BadRetention, CannotRemove, Policy, expired, load_policies
 from resources.settings import Settings
-from resources.things import DamagedThing, Draft, Partition, RemovedThing, Store, Thing
+from resources.store import Store
+from resources.things import DamagedThing, Draft, Partition, RemovedThing, Thing
 
 LATE = Partition.project("late")
 NOW = timedelta(0)
@@ -200,7 +201,7 @@ def test_a_host_whose_clock_is_ahead_removes_nothing_too_early(tmp_path: Path, s
     library = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))[0]
     code = (
         "import sys, datetime\nfrom pathlib import Path\nfrom resources.settings import Settings\n"
-        "from resources.things import Store\n"
+        "from resources.store import Store\n"
         "store = Store.open(Settings(home=Path(sys.argv[1])))\n"
         "print(datetime.datetime.now(datetime.UTC).isoformat(), len(store.gc().things))"
     )

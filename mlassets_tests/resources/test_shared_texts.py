@@ -9,7 +9,8 @@ import pytest
 from mlassets_tests.resources.test_provenance import git
 from resources import provenance
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, shared_paths
+from resources.store import Store
+from resources.things import Draft, Partition, shared_paths
 
 EWR = Partition.segment("late-flights", "EWR")
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from resources.settings import Settings
 from resources.snapshot import Snapshot, snapshot_of
-from resources.things import Draft, Partition, Store, Thing, new_id
+from resources.store import Store
+from resources.things import Draft, Partition, Thing, new_id
 from resources.verdicts import Verdict
 
 STEPS = ("draw", "model")

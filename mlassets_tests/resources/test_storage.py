@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlassets_tests.places import Place
-from resources.things import BadDraft, DamagedThing, Draft, Partition, Store, Thing, UnknownThing, new_id
+from resources.store import Store
+from resources.things import BadDraft, DamagedThing, Draft, Partition, Thing, UnknownThing, new_id
 from resources.verdicts import Verdict
 
 EWR = Partition.segment("late-flights", "EWR")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.settings import Settings
-from resources.things import BadDraft, Draft, Partition, Store, new_id
+from resources.store import Store
+from resources.things import BadDraft, Draft, Partition, new_id
 from resources.verdicts import Verdict
 
 EWR = Partition.segment("late-flights", "EWR")

@@ -20,7 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from mlassets_tests.places import Place
 from resources.errors import MlassetsError
 from resources.settings import Settings
-from resources.things import BadDraft, DamagedThing, Draft, Partition, Store, Thing, UnknownThing
+from resources.store import Store
+from resources.things import BadDraft, DamagedThing, Draft, Partition, Thing, UnknownThing
 from resources.uploads import UPLOADS
 from resources.values import UnstorableValue, WrongForm
 

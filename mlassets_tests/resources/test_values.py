@@ -30,7 +30,8 @@ from sklearn.svm import SVC
 
 from resources.estimators import UntrustedModel
 from resources.settings import Settings
-from resources.things import DamagedThing, Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import DamagedThing, Draft, Partition, Thing
 from resources.values import UnstorableValue, WrongForm, draft_of, value_of
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -759,7 +760,8 @@ import json, resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.dataset as ds, polars as pl
 from resources.settings import Settings
-from resources.things import Partition, Store
+from resources.store import Store
+from resources.things import Partition
 from resources.values import draft_of, value_of
 
 kind, home, batches = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])

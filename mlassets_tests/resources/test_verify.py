@@ -12,7 +12,8 @@ import pytest
 
 from resources.lake import Lake
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import Draft, Partition, Thing
 from resources.verdicts import Verdict
 from resources.verifying import Damage
 

@@ -14,7 +14,8 @@ from mlassets_tests.places import Place
 from mlassets_tests.small_homes import mlassets
 from resources.query import BadQuery
 from resources.settings import Settings
-from resources.things import DamagedThing, Draft, Partition, Store, Thing
+from resources.store import Store
+from resources.things import DamagedThing, Draft, Partition, Thing
 from resources.verdicts import Verdict
 from resources.views import tables
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 from resources.settings import Settings
-from resources.things import Draft, Partition, Store
+from resources.store import Store
+from resources.things import Draft, Partition
 from resources.warehouse import ReleaseIOManager, rebuild_consumption, table_name
 
 
@@ -151,7 +152,7 @@ import linecache, os, signal, sys
 from pathlib import Path
 from resources import warehouse
 from resources.settings import Settings
-from resources.things import Store
+from resources.store import Store
 
 settings = Settings(home=Path(sys.argv[1]))
 
