@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 2
+# One more than the two cores it is made for, as some tests wait for a daemon's next look.
+WORKERS ?= 3
 MLASSETS_HOME ?= .mlassets
 
 BIN := $(VENV)/bin
@@ -23,7 +24,7 @@ demo: $(RUNTIME) ## Run the bundled example from landing files to a release, in 
 	if [ "$$home" != .mlassets ]; then echo "make demo: .mlassets is in use and stays as it is; this demo lives in $$home"; fi; \
 	$(BIN)/mlassets demo --home "$$home"
 
-test: $(TOOLS) can-test ## Run the whole test suite, on two cores at most.
+test: $(TOOLS) can-test ## Run the whole test suite, with WORKERS processes at a time.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 soak: $(TOOLS) can-test ## Kill 2,000 commits, and let crowds write to every kind of lake and catalog.

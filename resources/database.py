@@ -161,6 +161,11 @@ class Database:
             yield
         except (SQLAlchemyError, OSError, ImportError) as error:
             raise self._failed(what, error) from error
+        except AssertionError as error:
+            # An interrupt in the midst of SQLAlchemy's clean-up ends in its own assertion that all is clean.
+            if error.__context__ is not None and not isinstance(error.__context__, Exception):
+                raise error.__context__ from None
+            raise
 
     def _failed(self, what: str, error: Exception) -> CatalogError:
         original = error.orig if isinstance(error, DBAPIError) else error

@@ -114,6 +114,21 @@ def with_pragma(store: Store, pragma: str) -> None:
     store.catalog.close()
 
 
+def test_an_interrupt_while_a_connection_is_closed_stays_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = Catalog(f"sqlite:///{tmp_path}/catalog.db")
+
+    def interrupted(_self: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sqlalchemy.engine.base.RootTransaction._do_close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            catalog.ids()
+    assert catalog.ids() == set()
+
+
 def test_a_full_disk_under_the_catalog_is_told_with_what_to_do(tmp_path: Path) -> None:
     store = Store.open(Settings(home=tmp_path))
     with_pragma(store, "PRAGMA max_page_count=1")
