@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from resources.settings import Settings
 from resources.store import Store
@@ -32,6 +32,9 @@ def open_store(home: Path | str | None = None) -> Store:
     store.on_logged = _Announcer(settings, store).announce
     return store
 
+
+DATA_VERSION = "dagster/data_version"
+"""The tag by which Dagster knows what a materialization holds."""
 
 ANNOUNCED_AT_ONCE = 100
 """Dagster takes some 25 ms for each: of many that are logged at once it is told of the last names, and their newest."""
@@ -75,18 +78,21 @@ class _Announcer:
         instance = self._instance
         instance.add_dynamic_partitions(NAME, [one.partition.key for one in things])
         for thing in things:
-            instance.report_runless_asset_event(_materialization(thing, self._store, self._settings))
+            instance.report_runless_asset_event(materialization(thing, self._store, self._settings))
 
 
-def _materialization(thing: Thing, store: Store, settings: Settings) -> Any:
+def materialization(
+    thing: Thing, store: Store, settings: Settings, description: str | None = None
+) -> "dg.AssetMaterialization":
+    """Return the event that tells Dagster of a Thing that no run has made."""
     import dagster as dg
-    from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
     from resources.io_managers import metadata_of
 
     return dg.AssetMaterialization(
         thing.step,
         partition=thing.partition.key,
+        description=description,
         metadata=metadata_of(thing, store, settings.reports_url, settings.things_url),
-        tags={DATA_VERSION_TAG: thing.data_version},
+        tags={DATA_VERSION: thing.data_version},
     )

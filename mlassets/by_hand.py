@@ -8,21 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import dagster as dg
-
+from mlassets.announcing import materialization
 from mlassets.automation.sensors import sync_partitions
 from mlassets.home import Home
 from mlassets.releasing import aliases
 from mlassets.releasing.deciding import Claim, NotTheNewest, claim_decision
 from mlassets.runs import Outcome, Runner, instance_of
 from mlassets.steps import PUBLISH, REVIEW
-from resources.io_managers import metadata_of
 from resources.provenance import user
 from resources.store import Store
 from resources.things import Partition, Thing
 from resources.warehouse import rebuild_consumption
-
-DATA_VERSION = "dagster/data_version"
 
 
 @dataclass(frozen=True)
@@ -166,12 +162,5 @@ def _tell(home: Home, release: Thing) -> None:
     store: Store = home.store
     rebuild_consumption(store, home.settings.consumption, PUBLISH)
     with instance_of(home.settings) as instance:
-        instance.report_runless_asset_event(
-            dg.AssetMaterialization(
-                asset_key=dg.AssetKey(PUBLISH),
-                partition=release.partition.key,
-                description=f"{release.parameters['action']} by {release.parameters['by']}",
-                metadata=metadata_of(release, store, home.settings.reports_url, home.settings.things_url),
-                tags={DATA_VERSION: release.data_version},
-            )
-        )
+        told = f"{release.parameters['action']} by {release.parameters['by']}"
+        instance.report_runless_asset_event(materialization(release, store, home.settings, told))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import resources
 from mlassets.steps import AGGREGATE, MODEL
+from resources.catalog import flat
 from resources.errors import MlassetsError
 from resources.roles import ROW_KEY
 from resources.row_changes import RowChanges, compare_rows, same_value
@@ -224,7 +225,7 @@ def diff(
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], *, deep: bool = True) -> list[Change]:
     """Return which values differ, by name; those of nested mappings by their dotted names if `deep`."""
-    first, second = (dict(_flat(one)) if deep else dict(one) for one in (before, after))
+    first, second = (dict(flat(one)) if deep else dict(one) for one in (before, after))
     found = []
     for name in dict.fromkeys((*first, *second)):
         if name not in first:
@@ -234,14 +235,6 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], *, deep: bool =
         elif not same_value(first[name], second[name]):
             found.append(Change(name, "changed", first[name], second[name]))
     return found
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def _metric_changes(before: Mapping[str, float], after: Mapping[str, float]) -> Iterator[MetricChange]:

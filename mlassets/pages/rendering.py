@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -138,12 +138,3 @@ def time(moment: object) -> str:
     '2026-11-22 09:30:00'
     """
     return "" if moment is None else str(moment)[:19].replace("T", " ")
-
-
-def flat(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
-    """Yield every value with its dotted name, as searches name it."""
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value

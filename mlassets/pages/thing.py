@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import quote
 
 from mlassets.pages.lineage import NEARBY, around, graph
-from mlassets.pages.rendering import flat, render, shown, time
+from mlassets.pages.rendering import render, shown, time
 from mlassets.quality.report import describe_verdicts
 from mlassets.summaries import counted
+from resources.catalog import flat
 from resources.errors import MlassetsError
 from resources.lake import LakeError
 from resources.store import Store

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from mlassets.pages.rendering import flat, render, shown
+from mlassets.pages.rendering import render, shown
 from mlassets.pages.thing import verdict_counts
 from mlassets.steps import SOURCES, STEPS
 from mlassets.summaries import counted
+from resources.catalog import flat
 from resources.filters import BadQuery
 from resources.finding import Found, unknown_names
 from resources.references import UPLOADS
