@@ -38,6 +38,10 @@ def count(thing: Thing) -> int:
     return thing.rows or 0
 
 
+def annotated_in_text(flights: "pd.DataFrame") -> "int":
+    return len(flights.columns)
+
+
 def uses_a_constant(flights: pa.Table) -> int:
     return flights.num_rows * FACTOR
 
@@ -76,6 +80,7 @@ def test_a_mapping_is_taken_apart_and_anything_else_is_the_result(store: Store) 
     assert made.labels == {"of": "raw"}
     assert made.artifacts["origins"].load() == ["EWR", "JFK", "LGA"]
     assert store.run(count, {"thing": "flights"}).artifacts["result"].load() == 4
+    assert store.run(annotated_in_text, {"flights": "flights"}).artifacts["result"].load() == 2
 
 
 def test_a_kept_function_runs_in_a_process_that_has_never_seen_it(store: Store, tmp_path: Path) -> None:
