@@ -117,11 +117,13 @@ def _names(function: types.FunctionType, source: str) -> set[str]:
     (definition,) = ast.parse(source).body
     assert isinstance(definition, ast.FunctionDef)
     annotations = [node.annotation for node in ast.walk(definition.args) if isinstance(node, ast.arg)]
-    signature: list[ast.AST] = [definition.args, *([definition.returns] if definition.returns else [])]
-    for one in (*annotations, definition.returns):
-        # One that is written as text is looked up as well.
-        if isinstance(one, ast.Constant) and isinstance(one.value, str):
-            signature.append(ast.parse(one.value, mode="eval"))
+    # One that is written as text is looked up as well.
+    in_text = [
+        ast.parse(one.value, mode="eval")
+        for one in (*annotations, definition.returns)
+        if isinstance(one, ast.Constant) and isinstance(one.value, str)
+    ]
+    signature = [definition.args, *([definition.returns] if definition.returns else []), *in_text]
     asked = {node.id for part in signature for node in ast.walk(part) if isinstance(node, ast.Name)}
     return asked | set(_names_in(function.__code__))
 
