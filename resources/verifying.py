@@ -28,6 +28,7 @@ from resources.keeping import (
     silent,
     verdicts_path,
 )
+from resources.imports import GRAMMAR_OF_IRIS, without
 from resources.lake import Lake, LakeError, LakeUnreachable, NotInLake
 from resources.provenance import content_name
 from resources.things import MANIFEST, REMOVED, RETIRED, SHARED, Component, DamagedThing, Thing, shared_paths
@@ -83,7 +84,8 @@ class _File:
 
 @cache
 def _validator() -> Any:
-    from jsonschema import Draft202012Validator
+    with without(GRAMMAR_OF_IRIS):
+        from jsonschema import Draft202012Validator
 
     return Draft202012Validator(
         json.loads(files("resources").joinpath("schemas/thing-1.json").read_text("utf-8"))

@@ -19,13 +19,16 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from resources.imports import GRAMMAR_OF_IRIS, without
+
 
 @cache
 def load() -> types.ModuleType:
     """Import deepchecks, silent and offline, with every patch applied; returns `deepchecks.tabular`."""
     # Read once at import: without it deepchecks calls home and writes a user id into site-packages.
     os.environ["DISABLE_DEEPCHECKS_ANONYMOUS_TELEMETRY"] = "True"
-    with _lent_while_importing(), warnings.catch_warnings():
+    # Through ipykernel and nbformat it imports jsonschema.
+    with _lent_while_importing(), without(GRAMMAR_OF_IRIS), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("deepchecks.tabular.checks")
     for patch in (
