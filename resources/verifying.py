@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from resources.catalog import Catalog
 from resources.errors import MlassetsError
+from resources.imports import GRAMMAR_OF_IRIS, without
 from resources.keeping import (
     Listing,
     Progress,
@@ -28,7 +29,6 @@ from resources.keeping import (
     silent,
     verdicts_path,
 )
-from resources.imports import GRAMMAR_OF_IRIS, without
 from resources.lake import Lake, LakeError, LakeUnreachable, NotInLake
 from resources.provenance import content_name
 from resources.things import MANIFEST, REMOVED, RETIRED, SHARED, Component, DamagedThing, Thing, shared_paths
