@@ -14,7 +14,8 @@ import pyarrow.types as pt
 
 from mlassets.ingestion.formats import convert
 from mlassets.modelling.metrics import DEFAULT_METRIC
-from mlassets.projects import SLUG, SLUG_LENGTH, TaskName, close_matches, shown, slugify
+from mlassets.projects import TaskName
+from mlassets.sections import SLUG, SLUG_LENGTH, close_matches, shown, slugify
 from resources.errors import MlassetsError
 
 ROWS_LOOKED_AT = 500_000

@@ -2,31 +2,23 @@
 
 import json
 import re
-import threading
-import time
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from difflib import get_close_matches
-from functools import lru_cache
+from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from blake3 import blake3
 from cronsim import CronSim, CronSimError
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     SerializerFunctionWrapHandler,
     StrictInt,
     Tag,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -36,6 +28,29 @@ from pydantic import (
 from mlassets.modelling.metrics import CANDIDATES, DEFAULT_METRIC, METRICS
 from mlassets.quality.checks import CHECKS
 from mlassets.rules import DEFAULT_RULES, FORMS, parse_limit, parse_rule
+from mlassets.sections import (
+    SLUG,
+    SLUG_LENGTH,
+    SOURCE_NAME,
+    Column,
+    Columns,
+    Duration,
+    Grammar,
+    Memory,
+    Mistake,
+    People,
+    Place,
+    Seconds,
+    Section,
+    Share,
+    SpecError,
+    WrongError,
+    close_matches,
+    named,
+    shown,
+    slugify,
+    unique,
+)
 from resources.errors import MlassetsError
 from resources.query import BadDraw, tables_of
 from resources.verdicts import Limit, Severity
@@ -43,13 +58,6 @@ from resources.verdicts import Limit, Severity
 TaskName = Literal["binary", "multiclass", "regression"]
 ColumnKind = Literal["numeric", "categorical", "boolean", "datetime", "text"]
 ReworkedStep = Literal["draw_data", "model_ready", "model", "aggregate"]
-
-SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-SLUG_LENGTH = 63
-SOURCE_NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
-MAX_SPEC_BYTES = 1_000_000
-MAX_SPEC_VALUES = 50_000
-_SETTLED_NS = 2_000_000_000
 
 # What a right value looks like, by field; a field that is not here borrows from its parent.
 _EXAMPLES = {
@@ -115,148 +123,7 @@ _EXAMPLES = {
 }
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """One thing that is wrong in a spec file.
-
-    Attributes:
-        line: Line in the file, counted from 1; None where the file has none (it could not be opened).
-        field: Dotted path of the field, for instance `target.task`; empty for the file as a whole.
-        wrong: What is wrong, in a phrase.
-        example: What a right value looks like.
-    """
-
-    line: int | None
-    field: str
-    wrong: str
-    example: str
-
-    def __str__(self) -> str:
-        place = ", ".join(part for part in (f"line {self.line}" if self.line else "", self.field) if part)
-        return f"{place + ': ' if place else ''}{self.wrong}\n    for example: {self.example}"
-
-
-class SpecError(MlassetsError):
-    """A project spec cannot be used; all its mistakes are listed, the first is also given as attributes.
-
-    Attributes:
-        file: The spec file.
-        project: The project that the file names, where that much could be read.
-        mistakes: What is wrong, in the order of the file.
-    """
-
-    def __init__(self, file: Path, mistakes: Sequence[Mistake], project: str | None = None) -> None:
-        self.file = file
-        self.project = project
-        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line or 0))
-        first = self.mistakes[0]
-        self.line, self.field, self.wrong, self.example = first.line, first.field, first.wrong, first.example
-        count = "1 mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
-        super().__init__("\n".join([f"{file}: {count}", *(f"  {mistake}" for mistake in self.mistakes)]))
-
-
-class _WrongError(ValueError):
-    """Mistakes found inside one field, each with its place relative to that field."""
-
-    def __init__(self, *found: tuple[tuple[str | int, ...], str]) -> None:
-        self.found = found
-        super().__init__("; ".join(text for _, text in found))
-
-
-def shown(value: object, length: int = 60) -> str:
-    """Return a value as it may stand in an error message: quoted, on one line, never longer than `length`."""
-    text = value[: length + 1] if isinstance(value, str) else value
-    quoted = json.dumps(text, ensure_ascii=False, default=lambda other: repr(other)[:length])
-    return quoted if len(quoted) <= length else f"{quoted[: length - 1]}…"
-
-
-def close_matches(name: str, known: Iterable[str]) -> str:
-    """Return a half sentence that names what `name` may have meant, or else what there is."""
-    names = list(known)
-    near = get_close_matches(name[:100], names, n=3, cutoff=0.6)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    return f"there is {listed}" if names else "there is none"
-
-
-def slugify(text: str) -> str:
-    """Return the slug nearest to `text`: lower-case ASCII letters, digits, single hyphens, at most 63."""
-    ascii_only = unicodedata.normalize("NFKD", text[:500]).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_only.lower()).strip("-")[:SLUG_LENGTH].rstrip("-") or "project"
-
-
-def memory_bytes(text: str) -> int:
-    """Return a size such as `2GB` or `512 MiB` in bytes.
-
-    Raises:
-        ValueError: If `text` is not a positive number with one of the units.
-    """
-    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-    units |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*([KMGT]i?B)", text.strip())
-    size = int(float(match[1]) * units[match[2]]) if match else 0
-    if size <= 0:
-        raise ValueError(f"{shown(text)} is not a size; write a number and one of {', '.join(units)}")
-    return size
-
-
-def duration(text: str) -> timedelta:
-    """Return a duration such as `30min`, `6h` or `35 d`.
-
-    Raises:
-        ValueError: If `text` is not a positive number with one of the units.
-    """
-    units = {"min": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
-    match = re.fullmatch(r"(\d{1,5}(?:\.\d{1,3})?)\s*(min|h|d)", text.strip())
-    length = float(match[1]) * units[match[2]] if match else timedelta(0)
-    if length <= timedelta(0):
-        raise ValueError(f"{shown(text)} is not a duration; write a number and one of {', '.join(units)}")
-    return length
-
-
-def _duration(text: str) -> str:
-    duration(text)
-    return text.strip()
-
-
-def _memory(text: str) -> str:
-    memory_bytes(text)
-    return text.strip()
-
-
-def _named(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is empty")
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise ValueError(f"{shown(text)} holds a control character (a line break, a tab, …)")
-    return text
-
-
-def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
-    seen: set[str] = set()
-    for position, name in enumerate(names):
-        if name in seen:
-            raise _WrongError(((position,), f"{shown(name)} is there twice"))
-        seen.add(name)
-    return names
-
-
-Column = Annotated[str, AfterValidator(_named)]
-Columns = Annotated[tuple[Column, ...], AfterValidator(_unique)]
-Person = Annotated[str, AfterValidator(_named)]
-People = Annotated[tuple[Person, ...], AfterValidator(_unique)]
-Memory = Annotated[str, AfterValidator(_memory)]
-Duration = Annotated[str, AfterValidator(_duration)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SegmentsSpec(_Section):
+class SegmentsSpec(Section):
     """The slices of the population that get their own draw and model.
 
     Attributes:
@@ -274,15 +141,15 @@ class SegmentsSpec(_Section):
     def _list_or_column(cls, given: Any) -> Any:
         if isinstance(given, Mapping):
             if "column" not in given and "values" not in given:
-                raise _WrongError(((), "neither names a `column` nor lists values"))
+                raise WrongError(((), "neither names a `column` nor lists values"))
             return given
         if not isinstance(given, list | tuple):
-            raise _WrongError(((), f"{shown(given)} is neither a list of values nor {{column: …}}"))
+            raise WrongError(((), f"{shown(given)} is neither a list of values nor {{column: …}}"))
         if not given:
-            raise _WrongError(((), "lists no value; leave `segments` out for one segment `all`"))
+            raise WrongError(((), "lists no value; leave `segments` out for one segment `all`"))
         for position, value in enumerate(given):
             if isinstance(value, bool) or not isinstance(value, str | int):
-                raise _WrongError(((position,), f"{shown(value)} is not text; put it in quotes"))
+                raise WrongError(((position,), f"{shown(value)} is not text; put it in quotes"))
         return {"values": [str(value) for value in given]}
 
     @field_validator("values")
@@ -290,15 +157,15 @@ class SegmentsSpec(_Section):
     def _usable(cls, values: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for position, value in enumerate(values or ()):
             try:
-                _named(value)
+                named(value)
             except ValueError as error:
-                raise _WrongError(((position,), str(error))) from None
-        return _unique(values) if values is not None else None
+                raise WrongError(((position,), str(error))) from None
+        return unique(values) if values is not None else None
 
     @model_validator(mode="after")
     def _one_way(self) -> "SegmentsSpec":
         if self.values is not None and (self.column or self.source):
-            raise _WrongError(((), "give either `column` or a list of values, not both"))
+            raise WrongError(((), "give either `column` or a list of values, not both"))
         return self
 
     @property
@@ -307,7 +174,7 @@ class SegmentsSpec(_Section):
         return self.values == ("all",)
 
 
-class DrawSpec(_Section):
+class DrawSpec(Section):
     """The one SELECT that draws a segment's rows, and what it may use.
 
     Attributes:
@@ -328,7 +195,7 @@ class DrawSpec(_Section):
         return sql
 
 
-class TargetSpec(_Section):
+class TargetSpec(Section):
     """What is predicted.
 
     Attributes:
@@ -345,17 +212,17 @@ class TargetSpec(_Section):
     def _positive_fits(self) -> "TargetSpec":
         if self.positive is not None:
             if self.task != "binary":
-                raise _WrongError(
+                raise WrongError(
                     (("positive",), f"only a binary target has a positive class, this is {self.task}")
                 )
             if not isinstance(self.positive, str | int | float | bool):
-                raise _WrongError(
+                raise WrongError(
                     (("positive",), f"{shown(self.positive)} is not one value (text, number, true/false)")
                 )
         return self
 
 
-class FeaturesSpec(_Section):
+class FeaturesSpec(Section):
     """Which columns are left out, and the kinds that typing would get wrong.
 
     Attributes:
@@ -370,13 +237,13 @@ class FeaturesSpec(_Section):
     def _no_kind_for_dropped(self) -> "FeaturesSpec":
         both = [name for name in self.kinds if name in self.drop]
         if both:
-            raise _WrongError(
+            raise WrongError(
                 *((("kinds", name), "is dropped, so a kind for it says nothing") for name in both)
             )
         return self
 
 
-class SplitSpec(_Section):
+class SplitSpec(Section):
     """How rows are divided into training, validation and test.
 
     Attributes:
@@ -394,16 +261,16 @@ class SplitSpec(_Section):
     @model_validator(mode="after")
     def _complete(self) -> "SplitSpec":
         if self.by == "random" and self.column:
-            raise _WrongError(
+            raise WrongError(
                 (
                     ("column",),
                     "a random split uses no column; write `by: time` or `by: group`, or leave it out",
                 )
             )
         if self.by != "random" and not self.column:
-            raise _WrongError((("column",), f"is missing: a split by {self.by} needs one"))
+            raise WrongError((("column",), f"is missing: a split by {self.by} needs one"))
         if self.test + self.validation >= 1:
-            raise _WrongError(
+            raise WrongError(
                 (
                     ("test",),
                     f"test {self.test:g} and validation {self.validation:g} leave nothing to train on",
@@ -412,7 +279,7 @@ class SplitSpec(_Section):
         return self
 
 
-class TuneSpec(_Section):
+class TuneSpec(Section):
     """How long hyper-parameters are searched for: until either budget is used up.
 
     Attributes:
@@ -424,7 +291,7 @@ class TuneSpec(_Section):
     seconds: Seconds = 60
 
 
-class LimitsSpec(_Section):
+class LimitsSpec(Section):
     """What training one segment may use before it is stopped.
 
     Attributes:
@@ -436,7 +303,7 @@ class LimitsSpec(_Section):
     memory: Memory = "8GB"
 
 
-class ModelSpec(_Section):
+class ModelSpec(Section):
     """What is trained and how it is chosen.
 
     Attributes:
@@ -458,7 +325,7 @@ class ModelSpec(_Section):
             raise ValueError("names no candidate")
         unknown = [(at, name) for at, name in enumerate(candidates) if name not in CANDIDATES]
         if unknown:
-            raise _WrongError(
+            raise WrongError(
                 *(
                     ((at,), f"{shown(name)} is no candidate; {close_matches(name, CANDIDATES)}")
                     for at, name in unknown
@@ -467,7 +334,7 @@ class ModelSpec(_Section):
         return candidates
 
 
-class AggregateSpec(_Section):
+class AggregateSpec(Section):
     """How the segments' metrics become the project's.
 
     Attributes:
@@ -494,7 +361,7 @@ def _limit(severity: Severity) -> Callable[[Any], Any]:
     return parse
 
 
-class ChecksSpec(_Section):
+class ChecksSpec(Section):
     """Limits and severities that this project moves; all other checks keep their defaults.
 
     Attributes:
@@ -511,7 +378,7 @@ class ChecksSpec(_Section):
     def _one_limit_each(self) -> "ChecksSpec":
         both = [name for name in self.warn if name in self.fail]
         if both:
-            raise _WrongError(
+            raise WrongError(
                 *((("warn", name), "stands under `fail` as well; keep one of the two") for name in both)
             )
         return self
@@ -522,7 +389,7 @@ class ChecksSpec(_Section):
         return {**self.fail, **self.warn}
 
 
-class ReviewSpec(_Section):
+class ReviewSpec(Section):
     """Who decides about a release, and by which rules.
 
     Attributes:
@@ -547,11 +414,11 @@ class ReviewSpec(_Section):
     @model_validator(mode="after")
     def _auto_has_rules(self) -> "ReviewSpec":
         if self.mode == "auto" and not self.rules:
-            raise _WrongError((("rules",), "an automatic review without rules would approve everything"))
+            raise WrongError((("rules",), "an automatic review without rules would approve everything"))
         return self
 
 
-class NewDataRule(_Section):
+class NewDataRule(Section):
     """Holds when what a segment's draw reads has changed, and enough rows have come with that.
 
     Attributes:
@@ -565,7 +432,7 @@ class NewDataRule(_Section):
     min_new_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
 
 
-class CronRule(_Section):
+class CronRule(Section):
     """Holds when a scheduled time has passed since new data came.
 
     Attributes:
@@ -604,7 +471,7 @@ class CronRule(_Section):
         return timezone
 
 
-class DriftRule(_Section):
+class DriftRule(Section):
     """Holds when the newest draw has drifted from the one that the champion was trained on.
 
     Attributes:
@@ -616,19 +483,19 @@ class DriftRule(_Section):
     above: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.2
 
 
-class AnyRule(_Section):
+class AnyRule(Section):
     """Holds when one of its rules does."""
 
     any: "tuple[RetrainRule, ...]"
 
 
-class AllRule(_Section):
+class AllRule(Section):
     """Holds when each of its rules does."""
 
     all: "tuple[RetrainRule, ...]"
 
 
-_RULES: Mapping[str, type[_Section]] = {
+_RULES: Mapping[str, type[Section]] = {
     "new_data": NewDataRule,
     "cron": CronRule,
     "drift": DriftRule,
@@ -642,23 +509,23 @@ _ABOUT_THE_WHOLE = ("cool_down", "most_per_day")
 
 def _rule_kind(given: Any) -> str:
     """Return which of `_RULES` a mapping is: `new_data` unless it says otherwise."""
-    if isinstance(given, _Section):
+    if isinstance(given, Section):
         return next(kind for kind, rule in _RULES.items() if type(given) is rule)
     return next((word for word in ("any", "all") if word in given), given.get("on", "new_data"))
 
 
 def _one_rule(given: Any) -> Any:
     """Refuse what is not one rule with the fields of its kind."""
-    if isinstance(given, _Section):
+    if isinstance(given, Section):
         return given
     if not isinstance(given, Mapping):
-        raise _WrongError(((), f"{shown(given)} is no rule: a mapping with `on`, `any` or `all`"))
+        raise WrongError(((), f"{shown(given)} is no rule: a mapping with `on`, `any` or `all`"))
     ways = [f"`{word}`" for word in ("on", "any", "all") if word in given]
     if len(ways) > 1:
-        raise _WrongError(((), f"gives {' and '.join(ways)}; a rule has one of them"))
+        raise WrongError(((), f"gives {' and '.join(ways)}; a rule has one of them"))
     kind = _rule_kind(given)
     if kind not in ("new_data", "cron", "drift", "any", "all"):
-        raise _WrongError((("on",), f"{shown(kind)} is none of new_data, cron or drift"))
+        raise WrongError((("on",), f"{shown(kind)} is none of new_data, cron or drift"))
     this = f"`{kind}`" if kind in ("any", "all") else f"`on: {kind}`"
     found: list[tuple[tuple[str | int, ...], str]] = []
     fields = _RULES[kind].model_fields
@@ -681,7 +548,7 @@ def _one_rule(given: Any) -> Any:
             never = "would never hold" if kind == "any" else "would always hold"
             found.append(((kind,), f"lists no rule, and so {never}"))
     if found:
-        raise _WrongError(*found)
+        raise WrongError(*found)
     return given
 
 
@@ -700,7 +567,7 @@ AnyRule.model_rebuild()
 AllRule.model_rebuild()
 
 
-class RetrainSpec(_Section):
+class RetrainSpec(Section):
     """When a project runs again by itself.
 
     In a file the rule stands directly below `retrain`, beside what limits it: `{on: cron, cron: ..., cool_down: 6h}`.
@@ -719,8 +586,8 @@ class RetrainSpec(_Section):
     @classmethod
     def _rule_beside_its_limits(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
-            raise _WrongError(((), f"{shown(given)} is no rule: a mapping with `on`, `any` or `all`"))
-        if isinstance(given.get("rule"), _Section):
+            raise WrongError(((), f"{shown(given)} is no rule: a mapping with `on`, `any` or `all`"))
+        if isinstance(given.get("rule"), Section):
             return given
         limits = {name: given[name] for name in _ABOUT_THE_WHOLE if name in given}
         return {**limits, "rule": {name: value for name, value in given.items() if name not in limits}}
@@ -731,7 +598,7 @@ class RetrainSpec(_Section):
         return {**values.pop("rule"), **{name: value for name, value in values.items() if value is not None}}
 
 
-class ReworkSpec(_Section):
+class ReworkSpec(Section):
     """Where work goes that rules or a verdict do not accept, and what is tried before a person is asked.
 
     Attributes:
@@ -755,7 +622,7 @@ class ReworkSpec(_Section):
         return tries
 
 
-class ProjectSpec(_Section):
+class ProjectSpec(Section):
     """One project: where its data is, what is predicted, how it is trained, judged and released.
 
     Attributes:
@@ -819,7 +686,7 @@ class ProjectSpec(_Section):
         form = re.compile(r"team:[\w.-]+|[\w.%+-]+@[\w-]+(\.[\w-]+)+")
         wrong = [(at, owner) for at, owner in enumerate(owners) if not form.fullmatch(owner)]
         if wrong:
-            raise _WrongError(
+            raise WrongError(
                 *(((at,), f"{shown(owner)} is neither team:name nor an e-mail") for at, owner in wrong)
             )
         return owners
@@ -842,7 +709,7 @@ class ProjectSpec(_Section):
             if wrong := _glob_trouble(glob):
                 found.append(((name,), f"{shown(glob)} {wrong}"))
         if found:
-            raise _WrongError(*found)
+            raise WrongError(*found)
         return sources
 
     @field_validator("segments")
@@ -850,7 +717,7 @@ class ProjectSpec(_Section):
     def _segments_source_known(cls, segments: SegmentsSpec, info: ValidationInfo) -> SegmentsSpec:
         sources = info.data.get("sources")
         if sources and segments.source and segments.source not in sources:
-            raise _WrongError(
+            raise WrongError(
                 (
                     ("source",),
                     f"{shown(segments.source)} is no source here; {close_matches(segments.source, sources)}",
@@ -865,11 +732,11 @@ class ProjectSpec(_Section):
         try:
             read = tables_of(draw.sql)
         except BadDraw as error:
-            raise _WrongError((("sql",), str(error))) from None
+            raise WrongError((("sql",), str(error))) from None
         sources: Mapping[str, str] = info.data.get("sources") or {}
         unknown = sorted(name for name in read if sources and name.lower() not in sources)
         if unknown:
-            raise _WrongError(
+            raise WrongError(
                 *(
                     (
                         ("sql",),
@@ -880,9 +747,9 @@ class ProjectSpec(_Section):
             )
         uses = re.search(r"\$segment\b", _bare_sql(draw.sql)) is not None
         if segments and not segments.is_whole and not uses:
-            raise _WrongError((("sql",), "never uses $segment, so every segment would draw the same rows"))
+            raise WrongError((("sql",), "never uses $segment, so every segment would draw the same rows"))
         if segments and segments.is_whole and uses:
-            raise _WrongError((("sql",), "uses $segment, but the spec has no `segments`"))
+            raise WrongError((("sql",), "uses $segment, but the spec has no `segments`"))
         return draw
 
     @field_validator("key")
@@ -890,7 +757,7 @@ class ProjectSpec(_Section):
     def _key_is_not_target(cls, key: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         target: TargetSpec | None = info.data.get("target")
         if target and target.column in key:
-            raise _WrongError(
+            raise WrongError(
                 ((key.index(target.column),), "is the target; a key must be known before the target is")
             )
         return key
@@ -901,9 +768,9 @@ class ProjectSpec(_Section):
         target: TargetSpec | None = info.data.get("target")
         if target and target.column in features.drop:
             at = features.drop.index(target.column)
-            raise _WrongError((("drop", at), "is the target, which is never a feature and cannot be dropped"))
+            raise WrongError((("drop", at), "is the target, which is never a feature and cannot be dropped"))
         if target and target.column in features.kinds:
-            raise _WrongError((("kinds", target.column), "is the target; its type follows from target.task"))
+            raise WrongError((("kinds", target.column), "is the target; its type follows from target.task"))
         return features
 
     @field_validator("split")
@@ -911,7 +778,7 @@ class ProjectSpec(_Section):
     def _split_is_not_target(cls, split: SplitSpec, info: ValidationInfo) -> SplitSpec:
         target: TargetSpec | None = info.data.get("target")
         if target and target.column == split.column:
-            raise _WrongError((("column",), "is the target; split by a column that is known before"))
+            raise WrongError((("column",), "is the target; split by a column that is known before"))
         return split
 
     @field_validator("model")
@@ -926,7 +793,7 @@ class ProjectSpec(_Section):
         if model.metric not in known:
             hint = close_matches(model.metric, known)
             text = f"{shown(model.metric)} is no metric of a {target.task} task; {hint}"
-            raise _WrongError((("metric",), text))
+            raise WrongError((("metric",), text))
         return model
 
     @field_validator("checks")
@@ -946,7 +813,7 @@ class ProjectSpec(_Section):
             if name not in known
         ]
         if wrong:
-            raise _WrongError(*wrong)
+            raise WrongError(*wrong)
         return checks
 
     @field_validator("review")
@@ -957,7 +824,7 @@ class ProjectSpec(_Section):
             return review
         authors: tuple[str, ...] = info.data.get("authors") or ()
         if review.four_eyes and review.reviewers and set(review.reviewers) <= set(authors):
-            raise _WrongError(
+            raise WrongError(
                 (
                     ("four_eyes",),
                     "leaves nobody to decide: every one of the reviewers is an author of the spec",
@@ -969,7 +836,7 @@ class ProjectSpec(_Section):
             if (text := _rule_trouble(rule, target.task))
         ]
         if wrong:
-            raise _WrongError(*wrong)
+            raise WrongError(*wrong)
         return review
 
     @field_validator("rework")
@@ -988,7 +855,7 @@ class ProjectSpec(_Section):
             if claim not in claims
         ]
         if wrong:
-            raise _WrongError(*wrong)
+            raise WrongError(*wrong)
         return rework
 
     @field_validator("stale_after")
@@ -1001,7 +868,7 @@ class ProjectSpec(_Section):
             if sources is not None and name not in sources
         ]
         if wrong:
-            raise _WrongError(*wrong)
+            raise WrongError(*wrong)
         return stale_after
 
     def hash_of(self, *sections: str) -> str:
@@ -1069,6 +936,19 @@ def _rule_trouble(text: str, task: TaskName) -> str | None:
     return None
 
 
+def _place(where: Place, document: Any) -> Place:
+    """Return where in a file something stands; a file does not know all levels that the model has."""
+    place = tuple(part for part in where if part not in _RULE_TAGS.values())
+    if place[:2] == ("retrain", "rule"):
+        return ("retrain", *place[2:])
+    if place[:2] == ("segments", "values") and isinstance(document["segments"], list):
+        return ("segments", *place[2:])
+    return place
+
+
+_GRAMMAR = Grammar(ProjectSpec, _EXAMPLES, nested=("retrain",), named_by="project", place=_place)
+
+
 @dataclass(frozen=True)
 class LoadedProjects:
     """The specs of a folder.
@@ -1095,7 +975,7 @@ def load_project(path: Path) -> ProjectSpec:
     Raises:
         SpecError: With every mistake in the file: its line, field, what is wrong and an example of right.
     """
-    return _load(path)[0]
+    return _GRAMMAR.read(path)[0]
 
 
 def load_projects(folder: Path) -> LoadedProjects:
@@ -1111,7 +991,7 @@ def load_projects(folder: Path) -> LoadedProjects:
         path for path in paths if path.suffix in (".yaml", ".yml") and not path.name.startswith(".")
     ):
         try:
-            found.append((path, *_load(path)))
+            found.append((path, *_GRAMMAR.read(path)))
         except SpecError as error:
             errors.append(error)
     specs: dict[str, ProjectSpec] = {}
@@ -1123,7 +1003,7 @@ def load_projects(folder: Path) -> LoadedProjects:
                 continue
             if other_spec.project == spec.project:
                 wrong = f"{spec.project} is named by {other.name} as well; one project has one file"
-                mistakes.append(_mistake(document, ("project",), wrong))
+                mistakes.append(_GRAMMAR.mistake(document, ("project",), wrong))
             for name, glob in spec.sources.items():
                 if other_spec.sources.get(name, glob) != glob:
                     theirs = shown(other_spec.sources[name])
@@ -1131,7 +1011,7 @@ def load_projects(folder: Path) -> LoadedProjects:
                         f"source {name} is {shown(glob)} here and {theirs} in {other.name}; "
                         "sources are shared by all projects: use one glob, or another name"
                     )
-                    mistakes.append(_mistake(document, ("sources", name), wrong))
+                    mistakes.append(_GRAMMAR.mistake(document, ("sources", name), wrong))
         if mistakes:
             errors.append(SpecError(path, mistakes, spec.project))
         else:
@@ -1159,177 +1039,3 @@ def named_project(loaded: LoadedProjects, project: str) -> ProjectSpec:
     raise UnknownProject(
         f"no spec names the project {shown(project)}; {close_matches(project, loaded.specs)}"
     )
-
-
-def _load(path: Path) -> tuple[ProjectSpec, Any]:
-    """Read a spec and its document, which nobody changes: a file that was not written to is not parsed again."""
-    try:
-        state = path.stat()
-    except OSError:
-        return _parse(path)
-    # A file system's clock ticks slowly: what was written a moment ago may be written again at the same time.
-    if time.time_ns() - state.st_mtime_ns < _SETTLED_NS:
-        return _parse(path)
-    # Sensors look at the same time after a start: the first to come parses, the others take what it parsed.
-    with _parsing:
-        return _parsed(path, state.st_mtime_ns, state.st_size, state.st_ino)
-
-
-_parsing = threading.Lock()
-
-
-@lru_cache(maxsize=2048)
-def _parsed(path: Path, _mtime_ns: int, _size: int, _inode: int) -> tuple[ProjectSpec, Any]:
-    return _parse(path)
-
-
-def _parse(path: Path) -> tuple[ProjectSpec, Any]:
-    document = _read_yaml(path)
-    values = _plain(path, document)
-    name = values.get("project")
-    project = name if isinstance(name, str) and SLUG.fullmatch(name) else None
-    try:
-        return ProjectSpec.model_validate(values), document
-    except ValidationError as error:
-        raise SpecError(path, list(_mistakes(error, document)), project) from None
-
-
-def _read_yaml(path: Path) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    from ruamel.yaml.reader import ReaderError
-
-    def refuse(wrong: str, line: int | None = None) -> SpecError:
-        return SpecError(path, [Mistake(line, "", wrong, _EXAMPLES[""])])
-
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_SPEC_BYTES + 1)
-    except OSError as error:
-        raise refuse(f"cannot be read: {error.strerror}") from None
-    if len(raw) > MAX_SPEC_BYTES:
-        raise refuse(f"is larger than {MAX_SPEC_BYTES:,} bytes; a spec holds settings, not data")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise refuse(
-            f"byte {error.start} (0x{raw[error.start]:02x}) is not UTF-8; save the file as UTF-8", line
-        ) from None
-    if not text.strip():
-        raise refuse("is empty", 1)
-    try:
-        document = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        problem = " ".join(str(error.problem).split())
-        if "\\t" in problem:
-            problem = "a tab indents this line; YAML is indented with spaces"
-        elif "duplicate key" in problem:
-            problem = problem.split(" with value")[0] + "; keep one of the two"
-        raise refuse(problem[:200], error.problem_mark.line + 1 if error.problem_mark else None) from None
-    except ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise refuse(f"character #x{error.character:04x} is not allowed in YAML", line) from None
-    except (YAMLError, RecursionError, ValueError) as error:
-        # ValueError: a scalar that looks like a date or number but is none, such as 2024-13-45.
-        raise refuse(f"cannot be read as YAML: {' '.join(str(error).split())[:200]}", 1) from None
-    if not isinstance(document, dict):
-        raise refuse("is not a mapping of fields to values", 1)
-    return document
-
-
-def _plain(path: Path, document: Any) -> dict[str, Any]:
-    """Return the document as plain dicts, lists and scalars, refusing what no spec can mean."""
-    count = 0
-
-    def walk(node: Any, where: tuple[str | int, ...]) -> Any:
-        nonlocal count
-        count += 1
-        # Aliases of aliases can stand for more values than memory holds.
-        if count > MAX_SPEC_VALUES or len(where) > 50:
-            raise SpecError(
-                path, [_mistake(document, where[:3], f"holds more than {MAX_SPEC_VALUES:,} values")]
-            )
-        if isinstance(node, dict):
-            for name in node:
-                if not isinstance(name, str):
-                    wrong = f"{shown(name)} is not text; put it in quotes"
-                    raise SpecError(path, [_mistake(document, (*where, name), wrong)])
-            return {str(name): walk(value, (*where, name)) for name, value in node.items()}
-        if isinstance(node, list):
-            return [walk(value, (*where, position)) for position, value in enumerate(node)]
-        if hasattr(node, "tag") and not isinstance(node, str | int | float):
-            raise SpecError(
-                path, [_mistake(document, where, "has a YAML tag (`!…`), which specs do not use")]
-            )
-        for plain in (bool, int, float, str):
-            if isinstance(node, plain):
-                return plain(node)
-        return node
-
-    return dict(walk(document, ()))
-
-
-def _mistakes(error: ValidationError, document: Any) -> Iterable[Mistake]:
-    for found in error.errors(include_url=False):
-        levels = {"[key]", *_RULE_TAGS.values()}
-        where = tuple(part for part in found["loc"] if part not in levels)
-        if where[:2] == ("retrain", "rule"):
-            where = ("retrain", *where[2:])
-        if where[:2] == ("segments", "values") and isinstance(document["segments"], list):
-            where = ("segments", *where[2:])
-        cause = found.get("ctx", {}).get("error")
-        if isinstance(cause, _WrongError):
-            for inner, wrong in cause.found:
-                yield _mistake(document, (*where, *inner), wrong)
-        else:
-            yield _mistake(document, where, _wrong(found["type"], where, found, cause))
-
-
-def _wrong(kind: str, where: tuple[str | int, ...], found: Mapping[str, Any], cause: object) -> str:
-    if kind == "missing":
-        return "is missing"
-    if kind == "extra_forbidden":
-        return f"{shown(where[-1])} is no field here; {close_matches(str(where[-1]), _fields_at(where[:-1]))}"
-    if kind == "literal_error":
-        return f"{shown(found['input'])} is none of {found['ctx']['expected'].replace(chr(39), '')}"
-    if cause is not None:
-        return str(cause)
-    if found["input"] is None:
-        return "is given without a value"
-    message = found["msg"].replace("Input should be", "must be").replace("a valid dictionary", "a mapping")
-    return f"{message[0].lower()}{message[1:160]} (found {shown(found['input'])})"
-
-
-def _fields_at(where: tuple[str | int, ...]) -> list[str]:
-    model: type[BaseModel] = ProjectSpec
-    for part in where:
-        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
-        section = next((kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)), None)
-        if section is None or not issubclass(section, BaseModel):
-            return []
-        model = section
-    return list(model.model_fields)
-
-
-def _mistake(document: Any, where: tuple[str | int, ...], wrong: str) -> Mistake:
-    """Return a mistake at `where`, with the line of the deepest part of that path which the file has."""
-    node, line, reached = document, 0, 0
-    for part in where:
-        if isinstance(node, dict) and part in node:
-            line = node.lc.key(part)[0] if hasattr(node, "lc") and part in (node.lc.data or {}) else line
-        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
-            line = node.lc.item(part)[0] if hasattr(node, "lc") else line
-        else:
-            break
-        node, reached = node[part], reached + 1
-    path = [shown(part).strip('"') for part in where]
-    # Rules nest, and their fields have one example wherever they stand.
-    nested = path[:1] == ["retrain"] and f"retrain.{path[-1]}" in _EXAMPLES
-    known = ["retrain", path[-1]] if nested else path
-    example = next(
-        example
-        for depth in range(len(known), -1, -1)
-        if (example := _EXAMPLES.get(".".join(known[:depth]) if depth else ""))
-    )
-    return Mistake(line + 1, ".".join(path), wrong, example)

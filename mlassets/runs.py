@@ -19,8 +19,9 @@ from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
 from mlassets.launching import end_dead_runs, process_tags
-from mlassets.projects import ProjectSpec, close_matches
+from mlassets.projects import ProjectSpec
 from mlassets.releasing.deciding import unfinished_claim
+from mlassets.sections import close_matches
 from mlassets.segments import segments_of
 from mlassets.steps import PROJECT_STEPS, PUBLISH, REVIEW, SOURCES, STEPS
 from resources.errors import MlassetsError

@@ -10,8 +10,9 @@ from mlassets.alerting.alerts import length
 from mlassets.alerting.watching import newest_of, reviewers_of, stale_sources, waiting_review
 from mlassets.automation.planners import Decision, decide, run_together
 from mlassets.automation.retraining import Held
-from mlassets.projects import ProjectSpec, close_matches
+from mlassets.projects import ProjectSpec
 from mlassets.releasing.release import challenger_of, champion_of
+from mlassets.sections import close_matches
 from mlassets.segments import segments_of
 from mlassets.steps import AGGREGATE, MODEL, MODEL_READY, PUBLISH, REVIEW, SEGMENT_STEPS, SOURCES, look_at
 from resources.errors import MlassetsError

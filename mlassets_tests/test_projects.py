@@ -10,19 +10,16 @@ from pydantic import ValidationError
 from mlassets.inference import yaml_text
 from mlassets.modelling.metrics import DEFAULT_METRIC, METRICS
 from mlassets.projects import (
-    SLUG,
     CronRule,
     NewDataRule,
     ProjectSpec,
     RetrainSpec,
-    SpecError,
     check_names,
     load_project,
     load_projects,
-    memory_bytes,
-    slugify,
 )
 from mlassets.rules import DEFAULT_RULES
+from mlassets.sections import SLUG, SpecError, memory_bytes, slugify
 from resources.verdicts import Limit
 
 # The sketch of the design, word for word.

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mlassets.projects import ProjectSpec, SpecError, load_project
+from mlassets.projects import ProjectSpec, load_project
 from mlassets.rules import DEFAULT_RULES, FORMS, Facts, Rule, RuleResult, parse_rule, rules_met
+from mlassets.sections import SpecError
 from mlassets_tests.small_homes import SPEC, write_spec
 from resources.verdicts import Severity, Status, Verdict
 

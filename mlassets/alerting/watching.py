@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mlassets.alerting.alerts import Alert, alert, length, since
-from mlassets.projects import ProjectSpec, duration
+from mlassets.projects import ProjectSpec
+from mlassets.sections import duration
 from mlassets.segments import segments_of
 from mlassets.steps import AGGREGATE, PROJECT_STEPS, REVIEW, SEGMENT_STEPS, SOURCES, look_at
 from resources.errors import MlassetsError

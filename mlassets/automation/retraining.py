@@ -20,8 +20,8 @@ from mlassets.projects import (
     NewDataRule,
     RetrainRule,
     RetrainSpec,
-    duration,
 )
+from mlassets.sections import duration
 from resources.verdicts import Verdict
 
 DRIFT_CLAIM = "data_is_like_the_champions"

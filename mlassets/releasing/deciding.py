@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from mlassets.projects import ProjectSpec, close_matches
+from mlassets.projects import ProjectSpec
 from mlassets.rework import RULES
+from mlassets.sections import close_matches
 from mlassets.steps import AGGREGATE, REVIEW, SOURCES, STEPS
 from resources.errors import MlassetsError
 from resources.store import Store
