@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
-from mlassets.ingestion.formats import convert
+from mlassets.ingestion.formats import convert_one
 from mlassets.modelling.metrics import DEFAULT_METRIC
 from mlassets.projects import TaskName
 from mlassets.sections import SLUG, SLUG_LENGTH, close_matches, shown, slugify
@@ -101,7 +101,7 @@ def infer_spec(file: Path, project: str, target: str, segment: str | None = None
 def _read(file: Path) -> tuple[pa.Table, int]:
     with tempfile.TemporaryDirectory() as folder:
         sink = Path(folder) / "data.parquet"
-        rows = convert(file, file.name, sink).rows
+        rows = convert_one(file, file.name, sink).rows
         parts = []
         count = 0
         with pq.ParquetFile(sink) as parquet:

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlassets.examples import make_late_flights
-from mlassets.ingestion.formats import convert
+from mlassets.ingestion.formats import convert_one
 from mlassets.ingestion.schemas import reconcile
 from mlassets.modelling.features import make_model_ready
 from mlassets.projects import ProjectSpec, load_project
@@ -32,7 +32,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pa.Table]:
         schema = pa.schema([])
         sinks = [folder / f"{source}-{file.name}.parquet" for file in files]
         for file, sink in zip(files, sinks, strict=True):
-            schema = reconcile(schema, convert(file, file.name, sink).schema, file.name)
+            schema = reconcile(schema, convert_one(file, file.name, sink).schema, file.name)
         found[source] = pa.concat_tables([pq.read_table(sink).cast(schema) for sink in sinks])
     return found
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from mlassets.inference import CannotInfer, InferredSpec, infer_spec, sql_name, yaml_text
-from mlassets.ingestion.formats import convert
+from mlassets.ingestion.formats import convert_one
 from mlassets.projects import ProjectSpec, load_project
 
 ROWS = 400
@@ -190,7 +190,7 @@ def test_odd_names_survive_yaml_and_sql(tmp_path: Path, names: list[str]) -> Non
     spec = loaded(tmp_path, infer_spec(path, "my-project", target, segment))
     assert (spec.target.column, spec.segments.column) == (target, segment)
     assert spec.features.drop == (other, segment)
-    convert(path, "odd.csv", tmp_path / "odd.parquet")
+    convert_one(path, "odd.csv", tmp_path / "odd.parquet")
     connection = duckdb.connect()
     connection.register("my_project", pq.read_table(tmp_path / "odd.parquet"))
     drawn = connection.sql(spec.draw.sql, params={"segment": "b"}).to_arrow_table()

@@ -185,10 +185,10 @@ def _as_parquet(file: Path, folder: Path) -> Path:
     """Return a file as Parquet: itself, or what it is converted to."""
     if file.suffix == ".parquet":
         return file
-    from mlassets.ingestion.formats import convert
+    from mlassets.ingestion.formats import convert_one
 
     sink = folder / f"{file.stem}.parquet"
-    convert(file, file.name, sink)
+    convert_one(file, file.name, sink)
     return sink
 
 

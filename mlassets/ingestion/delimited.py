@@ -28,7 +28,8 @@ from mlassets.ingestion.errors import (
     UnknownFormat,
     UnreadableFile,
 )
-from mlassets.ingestion.formats import Sink, check_names, tables_of
+from mlassets.ingestion.formats import Sink, Tables, check_names, tables_of
+from mlassets.ingestion.options import ReadOptions
 
 NULLS = ("", "NA")
 DELIMITERS = (",", ";", "\t", "|")
@@ -49,6 +50,12 @@ _NULL_TEXTS = pa.array(NULLS)
 _BOOLEANS = pa.array(["true", "false"])
 _MAGIC = {b"PK\x03\x04": "a ZIP or Excel file", b"\x1f\x8b": "a gzip file", b"PAR1": "a Parquet file"}
 _SAVE_AS_UTF8 = "Save the whole file as UTF-8 and land it again"
+
+
+def read_delimited(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
+    """Read a CSV file: one table."""
+    with tables.table() as sink:
+        return convert_csv(source, name, sink, compressed=name.lower().endswith(".gz"))
 
 
 def convert_csv(source: Path, name: str, sink: Sink, *, compressed: bool) -> Mapping[str, Any]:

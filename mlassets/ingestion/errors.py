@@ -1,5 +1,7 @@
 """What can be wrong with a landed file; each error names the file, the place in it, the reason and the remedy."""
 
+from collections.abc import Sequence
+
 from resources.errors import MlassetsError
 
 
@@ -44,7 +46,11 @@ class TruncatedFile(UnreadableFile):
     """The file ends before its content does, or its content is damaged."""
 
 
-class RaggedRows(UnreadableFile):
+class BadRow(UnreadableFile):
+    """A row cannot be taken; with `on_bad_rows: skip` it would be kept apart, and the others taken."""
+
+
+class RaggedRows(BadRow):
     """A row has more or fewer values than the header has names, or a quote is never closed."""
 
 
@@ -54,6 +60,36 @@ class DuplicateColumns(UnreadableFile):
 
 class BadEncoding(UnreadableFile):
     """The file is not UTF-8 throughout."""
+
+
+class MissingTable(UnreadableFile):
+    """A table that was asked for is not in the file."""
+
+    def __init__(self, file: str, wanted: str, names: Sequence[str]) -> None:
+        there = ", ".join(name or "one without a name" for name in names[:20]) or "none"
+        more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
+        super().__init__(
+            file,
+            f"it has no table {wanted!r}; its tables are {there}{more}",
+            "Name one of these with `tables:`",
+        )
+
+
+class SeveralTables(UnreadableFile):
+    """The file holds several tables, and which of them are meant would be a guess."""
+
+    def __init__(self, file: str, names: Sequence[str]) -> None:
+        there = ", ".join(names[:20])
+        more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
+        super().__init__(
+            file,
+            f"it holds {len(names):,} tables: {there}{more}",
+            "Name one with `tables:`, or let `mlassets land` make a source of each",
+        )
+
+
+class ReaderFailed(UnreadableFile):
+    """A reader stopped at content that it does not know; a fault of the reader's, whatever the file is."""
 
 
 class ChangedWhileRead(UnreadableFile):

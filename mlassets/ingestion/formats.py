@@ -1,32 +1,116 @@
 """Landed files of every supported format become Parquet: typed over the whole file, in bounded memory, or refused.
 
-A format is an entry of `FORMATS`: a suffix and the function that converts such files. What is common to all
-formats stays here: one way to write (so that equal content gives equal bytes), one family of errors, and no trace
-of a file that could not be taken in.
+A file holds one or more tables. A format is an entry of `FORMATS`: a suffix, the first bytes of such files, and the
+reader that hands their tables to `Tables`. What is common to all formats stays here: one way to write (so that equal
+content gives equal bytes), one family of errors, and no trace of a file that could not be taken in.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import IO, Any, cast
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from mlassets.ingestion.errors import (
+    BadRow,
     DuplicateColumns,
     EmptyFile,
-    TruncatedFile,
+    MissingTable,
+    ReaderFailed,
+    SeveralTables,
     UnknownFormat,
     UnreadableFile,
 )
+from mlassets.ingestion.options import ReadOptions
+from resources.errors import MlassetsError
 
 ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 64 * 2**20
+EVERY_TABLE = "*"
+
+# What is counted, how much of it is done, how much of it there is: as the bars of the command line take it.
+Progress = Callable[[str, int, int], None]
+# Path, landed name, options, where the tables go; returns what was found out about the file, JSON-serialisable.
+Reader = Callable[[Path, str, ReadOptions, "Tables"], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file that is taken in.
+
+    Attributes:
+        suffix: How names of such files end, with the leading dot.
+        what: What it is, for people, with its article.
+        reader: Module and name of its `Reader`, joined by a colon; imported when the first such file is read.
+        magic: First bytes of such files, any one of them; none for text.
+    """
+
+    suffix: str
+    what: str
+    reader: str
+    magic: tuple[bytes, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The suffix without the leading dot."""
+        return self.suffix.removeprefix(".")
+
+    def read(self, source: Path, name: str, options: ReadOptions, tables: "Tables") -> Mapping[str, Any]:
+        """Call the reader."""
+        module, _, function = self.reader.partition(":")
+        return cast("Reader", getattr(import_module(module), function))(source, name, options, tables)
+
+
+_GZIP = (b"\x1f\x8b",)
+_DELIMITED = "mlassets.ingestion.delimited:read_delimited"
+
+FORMATS: Mapping[str, Format] = {
+    one.suffix: one
+    for one in (
+        # Delimited text
+        Format(".csv", "a CSV file", _DELIMITED),
+        Format(".csv.gz", "a gzipped CSV file", _DELIMITED, _GZIP),
+        # Tables
+        Format(".parquet", "a Parquet file", "mlassets.ingestion.columnar:read_parquet", (b"PAR1",)),
+        # Documents
+        # Archives
+    )
+}
+
+
+@dataclass(frozen=True)
+class ConvertedTable:
+    """What became of one table of a landed file.
+
+    Attributes:
+        name: Name of the table within the file; empty where a file is one table.
+        path: The Parquet file.
+        schema: Columns and types, without metadata.
+        rows: Number of rows.
+        bytes: Size of the Parquet file.
+        rejected: Number of rows that could not be taken.
+        rejects: Those rows as JSON lines, each with its line and the reason; None if there are none.
+        found: What was found out about the table (delimiter, renamed columns), JSON-serialisable.
+    """
+
+    name: str
+    path: Path
+    schema: pa.Schema
+    rows: int
+    bytes: int
+    rejected: int
+    rejects: Path | None
+    found: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,33 +118,48 @@ class Converted:
     """What became of a landed file.
 
     Attributes:
-        schema: Columns and types, without metadata.
-        rows: Number of rows.
+        tables: Its tables, at least one.
         format: Suffix of the format that the file was read as, without the leading dot.
-        options: What was found out about the file (delimiter, encoding, renamed columns), JSON-serialisable.
-        bytes: Size of the Parquet file.
+        found: What was found out about the file as a whole, JSON-serialisable.
+        notes: For a person: what was left out, and why.
     """
 
-    schema: pa.Schema
-    rows: int
+    tables: tuple[ConvertedTable, ...]
     format: str
-    options: Mapping[str, Any]
-    bytes: int
-
-
-Converter = Callable[[Path, str, "Sink"], Mapping[str, Any]]
+    found: Mapping[str, Any]
+    notes: tuple[str, ...]
 
 
 class Sink:
-    """The Parquet file that a converter writes to: batches in, row groups of a fixed number of rows out.
+    """Where a reader puts one table: batches in, row groups of a fixed number of rows out.
 
     Compressing a row group takes about as long as reading it does, so a thread writes one while the next is read.
+
+    Attributes:
+        name: Name of the table.
+        rows: Rows written since `begin`.
+        rejected: Rows rejected since `begin`.
+        found: What is found out about the table; readers add to it.
+        wanted: Whether anybody takes the table; if not, what is written to it is dropped.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows = 0
+    def __init__(
+        self,
+        path: Path,
+        name: str = "",
+        *,
+        file: str = "",
+        skip: bool = False,
+        found: Mapping[str, Any] | None = None,
+        wanted: bool = True,
+    ) -> None:
+        self.path, self.name, self.wanted = path, name, wanted
+        self.rejects = path.with_suffix(".rejected.jsonl")
+        self.rows = self.rejected = 0
         self.schema: pa.Schema | None = None
+        self.found = dict(found or {})
+        self._file, self._skip = file, skip
+        self._rejects: IO[str] | None = None
         self._writer: pq.ParquetWriter | None = None
         self._held: list[pa.RecordBatch] = []
         self._held_rows = 0
@@ -68,33 +167,14 @@ class Sink:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
         self._pending: deque[Future[None]] = deque()
 
-    def __enter__(self) -> "Sink":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        complete = False
-        try:
-            if kind is None:
-                self.flush()
-            else:
-                self.discard()
-            self._thread.shutdown()
-            if self._writer is not None:
-                self._writer.close()
-            complete = kind is None
-        finally:
-            self._thread.shutdown()
-            if not complete:
-                self.path.unlink(missing_ok=True)
-
     def begin(self, schema: pa.Schema) -> None:
-        """Start the file, or start it over, with this schema."""
+        """Start the table, or start it over, with this schema."""
         self.discard()
-        if self._writer is not None:
-            self._writer.close()
-        self.schema, self.rows = schema, 0
+        self._close()
+        self.rejects.unlink(missing_ok=True)
+        self.schema, self.rows, self.rejected = schema, 0, 0
+        if not self.wanted:
+            return
         # Numbers seldom repeat enough within a row group for a dictionary to pay for its hashing.
         repeating = [field.name for field in schema if not _is_numeric(field.type)]
         self._writer = pq.ParquetWriter(
@@ -109,6 +189,8 @@ class Sink:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Take a batch of the schema that `begin` was given."""
+        if self._writer is None:
+            return
         while batch.num_rows:
             part = batch.slice(0, ROW_GROUP_ROWS - self._held_rows)
             batch = batch.slice(part.num_rows)
@@ -118,11 +200,66 @@ class Sink:
             if self._held_rows == ROW_GROUP_ROWS or self._held_bytes >= ROW_GROUP_BYTES:
                 self._write_row_group()
 
+    def reject(
+        self,
+        row: Mapping[str, Any] | str,
+        reason: str,
+        *,
+        line: int | None = None,
+        fix: str = "Mend the row and land the file again, or take the others with `on_bad_rows: skip`",
+        error: type[UnreadableFile] = BadRow,
+    ) -> None:
+        """Keep a row that cannot be taken beside the table, if that is what was asked for.
+
+        Args:
+            row: The row as text, or as values by column.
+            reason: What is wrong with it.
+            line: Line in the file, from 1.
+            fix: What to do about it.
+            error: What to raise.
+
+        Raises:
+            UnreadableFile: `error`, unless rows may be skipped.
+        """
+        if not self._skip:
+            raise error(self._file, reason, fix, line=line)
+        self.rejected += 1
+        if not self.wanted:
+            return
+        if self._rejects is None:
+            self._rejects = self.rejects.open("w", encoding="utf-8", errors="backslashreplace")
+        kept = {"line": line, "reason": reason, "row": row}
+        self._rejects.write(json.dumps(kept, ensure_ascii=False, default=str) + "\n")
+
     def flush(self) -> None:
         """Write what is held, and wait until all of it is in the file."""
         self._write_row_group()
         while self._pending:
             self._pending.popleft().result()
+
+    def finish(self) -> None:
+        """Complete the table."""
+        self.flush()
+        self._thread.shutdown()
+        self._close()
+
+    def abandon(self) -> None:
+        """Leave no trace of the table."""
+        self.discard()
+        self._thread.shutdown()
+        try:
+            self._close()
+        finally:
+            self.path.unlink(missing_ok=True)
+            self.rejects.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        rejects, self._rejects = self._rejects, None
+        if rejects is not None:
+            rejects.close()
+        if writer is not None:
+            writer.close()
 
     def _write_row_group(self) -> None:
         if not self._held or self._writer is None:
@@ -141,43 +278,218 @@ def _is_numeric(kind: pa.DataType) -> bool:
     return bool(pt.is_integer(kind) or pt.is_floating(kind) or pt.is_temporal(kind) or pt.is_boolean(kind))
 
 
+@dataclass
+class _Collected:
+    """All tables of one landed file, whichever member of it they are in."""
+
+    folder: Path
+    file: str
+    options: ReadOptions
+    progress: Progress | None
+    tables: list[ConvertedTable] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Tables:
+    """Where a reader puts the tables of a file."""
+
+    def __init__(self, collected: _Collected, within: str = "") -> None:
+        self._all, self._within = collected, within
+
+    def under(self, member: str) -> "Tables":
+        """Return where the tables of a member of this file go: `member`, or `member#table`."""
+        return Tables(self._all, self._named(member))
+
+    def wants(self, name: str = "", *, optional: bool = False) -> bool:
+        """Say whether a table is taken; reading one that is not can be spared.
+
+        Args:
+            name: Name of the table.
+            optional: Whether it is taken only when it is asked for.
+        """
+        chosen = self._all.options.tables
+        if chosen is None:
+            return not optional
+        full = self._named(name)
+        return any(one == full or fnmatchcase(full, one) for one in chosen)
+
+    @contextmanager
+    def table(
+        self, name: str = "", *, optional: bool = False, found: Mapping[str, Any] | None = None
+    ) -> Iterator[Sink]:
+        """Take one table: complete when the context ends, gone if it ends with an error.
+
+        Args:
+            name: Name of the table within the file.
+            optional: Whether it is taken only when the options name it.
+            found: What was found out about it.
+        """
+        wanted = self.wants(name, optional=optional)
+        full = self._named(name)
+        taken = {one.casefold() for one in self._all.names}
+        unique, number = full, 1
+        while unique.casefold() in taken:
+            number += 1
+            unique = f"{full}_{number}"
+        self._all.names.append(unique)
+        path = self._all.folder / f"{uuid4().hex}.parquet"
+        skip = self._all.options.on_bad_rows == "skip"
+        sink = Sink(path, unique, file=self._all.file, skip=skip, found=found, wanted=wanted)
+        try:
+            yield sink
+            sink.finish()
+        except BaseException:
+            sink.abandon()
+            raise
+        if not wanted:
+            sink.abandon()
+        elif not sink.rows or sink.schema is None:
+            sink.abandon()
+            lost = f"none of its {sink.rejected:,} rows could be taken" if sink.rejected else "it has no rows"
+            self.note(f"{unique or 'the table'} was left out: {lost}")
+        else:
+            rejects = sink.rejects if sink.rejected else None
+            size = path.stat().st_size
+            self._all.tables.append(
+                ConvertedTable(
+                    unique, path, sink.schema, sink.rows, size, sink.rejected, rejects, dict(sink.found)
+                )
+            )
+
+    def note(self, text: str) -> None:
+        """Tell people something about the file, such as what was left out and why."""
+        self._all.notes.append(text)
+
+    def progress(self, done: int, total: int) -> None:
+        """Say how many bytes of the file have been read."""
+        if self._all.progress is not None:
+            self._all.progress("bytes", done, total)
+
+    def _named(self, name: str) -> str:
+        return f"{self._within}#{name}" if self._within and name else self._within or name
+
+
 def suffix_of(name: str) -> str | None:
     """Return the suffix in `FORMATS` that a file name ends with, or None."""
     lower = name.lower()
     return max((suffix for suffix in FORMATS if lower.endswith(suffix)), key=len, default=None)
 
 
-def convert(source: Path, name: str, sink: Path) -> Converted:
-    """Convert a landed file to one Parquet file (zstd); equal content gives equal bytes.
+def format_of(source: Path, name: str, options: ReadOptions) -> Format:
+    """Return the format of a file: the one that is given, else by its name, else by its first bytes.
 
-    Types hold for every value of the file: a column whose millionth value is text is a text column. Text that
+    Raises:
+        UnknownFormat: If it is none that is taken in, or its first bytes are of another.
+    """
+    if options.format is not None:
+        suffix: str | None = f".{options.format.removeprefix('.').lower()}"
+    else:
+        suffix = suffix_of(name)
+    if suffix is None or suffix not in FORMATS:
+        supported = ", ".join(FORMATS)
+        raise UnknownFormat(name, "files of this kind are not taken in", f"Land one of {supported}")
+    return FORMATS[suffix]
+
+
+def read(source: Path, name: str, options: ReadOptions, tables: Tables) -> tuple[Format, Mapping[str, Any]]:
+    """Read one file (landed, or a member of a landed archive) into `tables`.
+
+    Returns:
+        The format it was read as, and what was found out about it.
+
+    Raises:
+        UnreadableFile: One of its subclasses, which says what is wrong, where, and what to do.
+    """
+    if source.stat().st_size == 0:
+        raise EmptyFile(name, "the file has 0 bytes", "Land it again when it is written completely")
+    chosen = format_of(source, name, options)
+    try:
+        return chosen, chosen.read(source, name, options, tables)
+    except (MlassetsError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            # The disk's fault, not the file's.
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = f"it could not be read as {chosen.what} ({text})"
+        raise ReaderFailed(
+            name, reason, "Look whether the file opens elsewhere, and land it again"
+        ) from error
+
+
+def convert(
+    source: Path,
+    name: str,
+    folder: Path,
+    options: ReadOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Converted:
+    """Convert the tables of a landed file to Parquet files (zstd); equal content gives equal bytes.
+
+    Types hold for every value of a table: a column whose millionth value is text is a text column. Text that
     looks like a number but would not come back the same (leading zeros, more digits than 64 bits hold) stays text.
 
     Args:
         source: The file to read.
         name: The name it landed under, whose suffix says what it is, and which errors mention.
-        sink: Where to write; only there when this returns.
-
-    Returns:
-        Schema, number of rows, and what was found out about the file.
+        folder: Where to write; if this fails, nothing is left there.
+        options: How to read it; what they leave open is found out.
+        progress: Called with "bytes", the bytes that were read and the size of the file.
 
     Raises:
         UnreadableFile: One of its subclasses, which says what is wrong, where, and what to do.
     """
-    suffix = suffix_of(name)
-    if suffix is None:
-        supported = ", ".join(FORMATS)
-        raise UnknownFormat(name, "files of this kind are not taken in", f"Land one of {supported}")
-    if source.stat().st_size == 0:
-        raise EmptyFile(name, "the file has 0 bytes", "Land it again when it is written completely")
-    with Sink(sink) as target:
-        options = FORMATS[suffix](source, name, target)
-        target.flush()
-        if target.rows == 0 or target.schema is None:
-            raise EmptyFile(
-                name, "the file names columns but holds no row", "Land a file with at least one row"
-            )
-    return Converted(target.schema, target.rows, suffix.removeprefix("."), options, sink.stat().st_size)
+    options = options or ReadOptions()
+    collected = _Collected(folder, name, options, progress)
+    try:
+        chosen, found = read(source, name, options, Tables(collected))
+        _check_chosen(collected)
+        if not collected.tables:
+            reason = "; ".join(collected.notes) or "it names columns but holds no row"
+            raise EmptyFile(name, reason, "Land a file with at least one row")
+    except BaseException:
+        for table in collected.tables:
+            table.path.unlink(missing_ok=True)
+            if table.rejects is not None:
+                table.rejects.unlink(missing_ok=True)
+        raise
+    return Converted(tuple(collected.tables), chosen.name, dict(found), tuple(collected.notes))
+
+
+def convert_one(source: Path, name: str, sink: Path, options: ReadOptions | None = None) -> ConvertedTable:
+    """Convert a landed file that holds one table to one Parquet file.
+
+    Args:
+        source: The file to read.
+        name: The name it landed under.
+        sink: Where to write; only there when this returns.
+        options: How to read it.
+
+    Raises:
+        SeveralTables: If it holds more than one table.
+        UnreadableFile: As `convert`.
+    """
+    converted = convert(source, name, sink.parent, options)
+    first, *others = converted.tables
+    if others:
+        for table in converted.tables:
+            table.path.unlink()
+            if table.rejects is not None:
+                table.rejects.unlink()
+        raise SeveralTables(name, [table.name for table in converted.tables])
+    rejects = first.rejects.replace(sink.with_suffix(".rejected.jsonl")) if first.rejects else None
+    found = {**converted.found, **first.found}
+    return replace(first, path=first.path.replace(sink), rejects=rejects, found=found)
+
+
+def _check_chosen(collected: _Collected) -> None:
+    """Refuse a file without a table that was asked for."""
+    for wanted in collected.options.tables or ():
+        if not any(name == wanted or fnmatchcase(name, wanted) for name in collected.names):
+            raise MissingTable(collected.file, wanted, collected.names)
 
 
 def check_names(file: str, names: list[str]) -> None:
@@ -198,59 +510,33 @@ def check_names(file: str, names: list[str]) -> None:
             raise DuplicateColumns(file, pair, "Give every column a name of its own", column=column)
 
 
-def _convert_csv(source: Path, name: str, sink: Sink) -> Mapping[str, Any]:
-    from mlassets.ingestion.delimited import convert_csv
+def distinct_names(names: list[str | None]) -> tuple[list[str], dict[str, str]]:
+    """Return column names that SQL can tell apart, as a person would rename them, and what was renamed.
 
-    return convert_csv(source, name, sink, compressed=False)
+    Blank names become `column_3` by their position from 1; a name that is there already gets the next number.
 
+    Returns:
+        The names, and by every new name what stood in the file (`""` where nothing did).
 
-def _convert_csv_gz(source: Path, name: str, sink: Sink) -> Mapping[str, Any]:
-    from mlassets.ingestion.delimited import convert_csv
-
-    return convert_csv(source, name, sink, compressed=True)
-
-
-def _convert_parquet(source: Path, name: str, sink: Sink) -> Mapping[str, Any]:
-    damaged = (
-        "Land it again; if it was still being written, land it under another name and rename it when done"
-    )
-    try:
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            read = file.schema_arrow
-            check_names(name, list(read.names))
-            schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in read])
-            sink.begin(schema)
-            for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS // 4):
-                sink.write(_as_schema(batch, schema))
-    except UnreadableFile:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise TruncatedFile(name, f"the Parquet file is cut off or damaged ({text})", damaged) from error
-    return {}
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return the type that a column is kept as: without encodings, and without units that only a writer chose."""
-    if pt.is_dictionary(kind):
-        return _plain(kind.value_type)
-    if pt.is_large_string(kind) or pt.is_string_view(kind):
-        return pa.string()
-    if pt.is_large_binary(kind) or pt.is_binary_view(kind):
-        return pa.binary()
-    if pt.is_timestamp(kind) and kind.unit in ("s", "ms"):
-        return pa.timestamp("us", kind.tz)
-    if isinstance(kind, pa.BaseExtensionType):
-        return _plain(kind.storage_type)
-    return kind
-
-
-def _as_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    columns = []
-    for column, field in zip(batch.columns, schema, strict=True):
-        storage = column.storage if isinstance(column, pa.ExtensionArray) else column
-        columns.append(storage if storage.type.equals(field.type) else storage.cast(field.type))
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    >>> distinct_names(["a", "", "A"])
+    (['a', 'column_2', 'A_2'], {'column_2': '', 'A_2': 'A'})
+    """
+    given = [(name or "").strip() for name in names]
+    reserved = {name.casefold() for name in given}
+    taken: set[str] = set()
+    distinct: list[str] = []
+    renamed: dict[str, str] = {}
+    for position, name in enumerate(given, 1):
+        base = name or f"column_{position}"
+        unique, number = base, 1
+        while unique.casefold() in taken or (unique != name and unique.casefold() in reserved):
+            number += 1
+            unique = f"{base}_{number}"
+        taken.add(unique.casefold())
+        distinct.append(unique)
+        if unique != name:
+            renamed[unique] = name
+    return distinct, renamed
 
 
 def tables_of(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -266,10 +552,3 @@ def tables_of(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
             held, rows, size = [], 0, 0
     if rows:
         yield pa.Table.from_batches(held)
-
-
-FORMATS: Mapping[str, Converter] = {
-    ".csv": _convert_csv,
-    ".csv.gz": _convert_csv_gz,
-    ".parquet": _convert_parquet,
-}

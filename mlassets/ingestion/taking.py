@@ -21,7 +21,7 @@ import pyarrow as pa
 from blake3 import blake3
 
 from mlassets.ingestion.errors import ChangedWhileRead, UnreadableFile
-from mlassets.ingestion.formats import Converted, convert
+from mlassets.ingestion.formats import ConvertedTable, convert_one, suffix_of
 from mlassets.ingestion.landing import (
     LandedFile,
     Listing,
@@ -379,9 +379,9 @@ class _Reading:
 
     def __init__(self, zone: Zone, folder: Path) -> None:
         self._zone, self._folder = zone, folder
-        self._done: dict[tuple[str, str], tuple[Path, Converted] | UnreadableFile] = {}
+        self._done: dict[tuple[str, str], tuple[Path, ConvertedTable] | UnreadableFile] = {}
 
-    def read(self, file: LandedFile, content: str) -> tuple[Path, Converted]:
+    def read(self, file: LandedFile, content: str) -> tuple[Path, ConvertedTable]:
         """Return where a file's rows are as Parquet, and what they are.
 
         Raises:
@@ -392,7 +392,7 @@ class _Reading:
             sink = self._folder / f"{len(self._done)}.parquet"
             try:
                 with self._zone.local(file, content, self._folder) as path:
-                    converted = convert(path, file.name, sink)
+                    converted = convert_one(path, file.name, sink)
                 self._done[key] = sink, converted
             except UnreadableFile as error:
                 self._done[key] = error
@@ -459,8 +459,8 @@ def _fit(
                 "component": f"{file.name}.{record['hash'][:12]}.parquet",
                 "rows": converted.rows,
                 "schema": {field.name: str(field.type) for field in converted.schema},
-                "format": converted.format,
-                "options": dict(converted.options),
+                "format": (suffix_of(file.name) or "").removeprefix("."),
+                "options": dict(converted.found),
             }
             fitted.files[record["component"]] = sink
             fitted.notes.append(f"{file.name}: {converted.rows:,} rows taken")

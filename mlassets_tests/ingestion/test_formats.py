@@ -19,13 +19,13 @@ from mlassets.ingestion.errors import (
     UnknownFormat,
     UnreadableFile,
 )
-from mlassets.ingestion.formats import ROW_GROUP_ROWS, Converted, convert
+from mlassets.ingestion.formats import ROW_GROUP_ROWS, ConvertedTable, convert_one
 
 
-def converted(folder: Path, content: bytes, name: str = "landed.csv") -> tuple[Converted, pa.Table]:
+def converted(folder: Path, content: bytes, name: str = "landed.csv") -> tuple[ConvertedTable, pa.Table]:
     source, sink = folder / name.replace("/", "_"), folder / "sink.parquet"
     source.write_bytes(content)
-    result = convert(source, name, sink)
+    result = convert_one(source, name, sink)
     return result, pq.read_table(sink)
 
 
@@ -38,7 +38,7 @@ def refused(folder: Path, content: bytes, name: str = "landed.csv") -> Unreadabl
     source, sink = folder / name.replace("/", "_"), folder / "sink.parquet"
     source.write_bytes(content)
     with pytest.raises(UnreadableFile) as caught:
-        convert(source, name, sink)
+        convert_one(source, name, sink)
     assert not sink.exists()
     assert str(caught.value).startswith(name)
     return caught.value
@@ -138,13 +138,13 @@ def test_delimiter_and_line_ends_are_found(tmp_path: Path, delimiter: str, newli
     text = newline.join([delimiter.join(["a", "b", "c"]), delimiter.join(["1", "x", "2.5"]), ""])
     result, table = converted(tmp_path, b"\xef\xbb\xbf" + text.encode())
     assert table.to_pylist() == [{"a": 1, "b": "x", "c": 2.5}]
-    assert result.options["delimiter"] == delimiter
+    assert result.found["delimiter"] == delimiter
 
 
 def test_a_column_without_a_name_gets_one(tmp_path: Path) -> None:
     result, table = converted(tmp_path, b'"", x\n1,2\n')
     assert table.column_names == ["column_1", "x"]
-    assert result.options["named"] == ["column_1"]
+    assert result.found["named"] == ["column_1"]
 
 
 def test_the_same_content_gives_the_same_bytes_whether_compressed_or_not(tmp_path: Path) -> None:
@@ -153,7 +153,6 @@ def test_the_same_content_gives_the_same_bytes_whether_compressed_or_not(tmp_pat
     first = (tmp_path / "sink.parquet").read_bytes()
     result, _ = converted(tmp_path, gzip.compress(content, mtime=0), "landed.CSV.gz")
     assert (tmp_path / "sink.parquet").read_bytes() == first
-    assert result.format == "csv.gz"
     assert result.bytes == len(first)
 
 
