@@ -119,7 +119,7 @@ class Deepchecks:
             raise ValueError(f"{entry.claim} has no deepchecks class")
         judged = self.judged
         self._refuse(name, entry)
-        with _quiet_and_seeded(judged.seed):
+        with quiet_and_seeded(judged.seed):
             result, errors = self._run(name)
         if errors is not None:
             raise DoesNotApply(errors, judged.n)
@@ -128,7 +128,7 @@ class Deepchecks:
         details |= {"rows": judged.n, "drawn_from": judged.drawn_from, "seed": judged.seed}
         if name in _MOST_ROWS:
             details["at_most_rows"] = _MOST_ROWS[name]
-        shown = tuple(_displays(result.display)) if self.with_display else ()
+        shown = tuple(displays_of(result.display)) if self.with_display else ()
         sampled = f" Seen on {size}." if judged.drawn_from > judged.n else ""
         return Observation(value, judged.n, found + sampled, details, judged.compared, shown)
 
@@ -322,7 +322,7 @@ def _last_step(estimator: Any) -> str:
 
 
 @contextmanager
-def _quiet_and_seeded(seed: int) -> Iterator[None]:
+def quiet_and_seeded(seed: int) -> Iterator[None]:
     """Silence deepchecks, and make its use of numpy's global generator repeatable without leaving a trace."""
     import numpy as np
 
@@ -633,7 +633,7 @@ _MOST_TABLE_ROWS = 25
 _MOST_FIGURE_BYTES = 150_000
 
 
-def _displays(items: Any) -> Iterator[Display]:
+def displays_of(items: Any) -> Iterator[Display]:
     """Convert deepchecks' display items; markup in its texts is dropped, oversized figures are left out."""
     import pandas as pd
     from plotly.basedatatypes import BaseFigure
@@ -650,7 +650,7 @@ def _displays(items: Any) -> Iterator[Display]:
         elif isinstance(item, dict):
             for name, inner in item.items():
                 yield Text(_plain(str(name)))
-                yield from _displays(inner)
+                yield from displays_of(inner)
         elif isinstance(item, BaseFigure):
             shown = item.to_json()
             if len(shown) <= _MOST_FIGURE_BYTES:

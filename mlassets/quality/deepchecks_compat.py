@@ -5,7 +5,8 @@ where deepchecks still uses it. Nothing here changes what a check computes. Glob
 are, but for `DataFrame.applymap`, which nothing else defines: names that deepchecks looks up while it is
 being imported are lent for that moment only, and names it looks up later are given to its own modules.
 
-`load()` is the one way into deepchecks; call it before any other deepchecks import.
+`load()` is the one way into deepchecks, `load_nlp()` the one to its checks of texts; call them before any other
+deepchecks import.
 """
 
 import importlib
@@ -43,6 +44,58 @@ def load() -> types.ModuleType:
     # Progress and "showing only the top 10" chatter at WARNING level, once per check and run.
     logging.getLogger("deepchecks").setLevel(logging.ERROR)
     return sys.modules["deepchecks.tabular"]
+
+
+@cache
+def load_nlp() -> types.ModuleType:
+    """Import deepchecks' checks of texts, silent and offline, on top of `load()`; returns `deepchecks.nlp`."""
+    load()
+    with _absent_libraries_stood_in_for(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("deepchecks.nlp.checks")
+    _give_numpy_its_old_names()
+    return sys.modules["deepchecks.nlp"]
+
+
+# What `deepchecks.nlp` imports at its top. All of these but seqeval, numba and umap are there to fetch models and
+# corpora from the internet, which no check of ours does; seqeval scores token classifiers, numba lends the class of
+# a warning, umap draws pictures. Half a gigabyte is not installed for names that nobody calls.
+_STOOD_IN_FOR = (
+    *("textblob", "nltk", "nltk.corpus", "nltk.tokenize", "torch", "torch.cuda"),
+    *("transformers", "transformers.utils", "transformers.utils.logging"),
+    *("seqeval", "seqeval.metrics", "seqeval.metrics.sequence_labeling", "seqeval.scheme", "numba", "umap"),
+)
+
+
+class _StandIn(types.ModuleType):
+    """A module whose every name is a class that refuses to be made, a `Warning`, so that it can be filtered by."""
+
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        where = f"{self.__name__}.{name}"
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise ImportError(f"deepchecks asks for `{where}`, which mlassets does without")
+
+        return type(name, (Warning,), {"__new__": refuse})
+
+
+@contextmanager
+def _absent_libraries_stood_in_for() -> Iterator[None]:
+    """Stand in, while deepchecks is imported, for those libraries that nobody else has imported.
+
+    Even where one is installed it is not imported: torch alone takes seconds and hundreds of megabytes.
+    """
+    absent = [name for name in _STOOD_IN_FOR if name.split(".")[0] not in sys.modules]
+    sys.modules.update({name: _StandIn(name) for name in absent})
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 @contextmanager
