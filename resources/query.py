@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 _FIRST_WORDS = ("select", "with", "from")
 _MOST_NAMED = 30
 _ASK_AGAIN_SECONDS = 0.05
+# What an expression over the columns of one row is made of, as DuckDB's parser calls it; no subquery, window or star.
+_PLAIN_CLASSES = frozenset(
+    ("BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT")
+) | {"FUNCTION", "OPERATOR", "TYPE"}
 
 
 class BadQuery(MlassetsError):
@@ -35,6 +40,10 @@ class BadQuery(MlassetsError):
 
 class BadDraw(BadQuery):
     """A draw's SQL cannot be run as it is."""
+
+
+class BadCondition(BadQuery):
+    """A condition on the columns of a row cannot be evaluated as it is."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Purpose:
 
 DRAW = Purpose("draw", BadDraw)
 QUERY = Purpose("query", BadQuery)
+CONDITION = Purpose("condition", BadCondition)
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,123 @@ class Draw:
         if tree["error"]:
             raise purpose.wrong(f"cannot be run: {tree['error_message']}")
         return cls(select, frozenset(statements[0].named_parameters), frozenset(_tables(tree, frozenset())))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One boolean expression over the columns of a row: looked at, but not evaluated.
+
+    Attributes:
+        sql: The expression, as it was written.
+        columns: Names of the columns that it reads, as it spells them.
+    """
+
+    sql: str
+    columns: frozenset[str]
+
+    @classmethod
+    def parse(cls, sql: str) -> "Condition":
+        """Look at an expression.
+
+        Raises:
+            BadCondition: If it is no SQL, or anything but one expression over the columns of one row: it has a
+                subquery, an aggregate, a window, a parameter, a function whose value changes from call to call.
+        """
+        tree = _tree_of(sql)
+        found: set[str] = set()
+        for node in _expressions(tree):
+            kind = node["class"]
+            if kind not in _PLAIN_CLASSES:
+                raise CONDITION.wrong(f"holds a {kind.lower()}; it may use the columns of one row only")
+            if kind == "COLUMN_REF":
+                found.add(node["column_names"][0])
+            if kind == "FUNCTION" and not node["is_operator"]:
+                name = node["function_name"].lower()
+                if name not in _row_functions():
+                    raise CONDITION.wrong(
+                        f"calls {name}(), which is no function of one row's values alone"
+                        f"{instead(name, _row_functions()).split(' There is ')[0]}"
+                    )
+        return cls(sql, frozenset(found))
+
+    def over(self, columns: Mapping[str, str]) -> str:
+        """Return the expression as DuckDB prints it, over columns that go by other names.
+
+        Args:
+            columns: The name of every column in the SQL that is returned, by its own name; upper and lower case are
+                one, as in all SQL.
+
+        Raises:
+            BadCondition: If it reads a column that is not there.
+        """
+        by_name = {name.lower(): identifier for name, identifier in columns.items()}
+        tree = _tree_of(self.sql)
+        for node in _expressions(tree):
+            if node["class"] == "COLUMN_REF":
+                first, *fields = node["column_names"]
+                if first.lower() not in by_name:
+                    raise CONDITION.wrong(
+                        f"reads the column {first!r}, which is not there{instead(first, columns)}"
+                    )
+                node["column_names"] = [by_name[first.lower()], *fields]
+        statement = json.loads(_parsed_condition("true"))
+        statement["statements"][0]["node"]["select_list"] = [tree]
+        with _locked("64MB", 1, CONDITION) as connection:
+            (text,) = connection.execute(
+                "SELECT json_deserialize_sql($tree)", {"tree": json.dumps(statement)}
+            ).fetchone() or ("",)
+        return str(text).removeprefix("SELECT ").removesuffix(_AROUND[1])
+
+
+# What an expression is put into to be parsed; the line break ends a comment that it may end with.
+_AROUND = ("SELECT (", ' AS holds FROM "rows"')
+
+
+@lru_cache(maxsize=1024)
+def _parsed_condition(sql: str) -> str:
+    with _locked("64MB", 1, CONDITION) as connection:
+        (text,) = connection.execute(
+            "SELECT json_serialize_sql($sql)", {"sql": f"{_AROUND[0]}{sql}\n){_AROUND[1]}"}
+        ).fetchone() or ("",)
+    return str(text)
+
+
+def _tree_of(sql: str) -> Any:
+    """Return an expression as DuckDB's parser serialises it."""
+    if not sql.strip():
+        raise CONDITION.wrong("holds no SQL")
+    tree = json.loads(_parsed_condition(sql))
+    if tree["error"]:
+        raise CONDITION.wrong(f"is no valid SQL: {_plain(Exception(tree['error_message']))}")
+    nodes = [one["node"] for one in tree["statements"]]
+    # Whoever closes the bracket that we opened writes more than an expression.
+    if len(nodes) != 1 or nodes[0]["type"] != "SELECT_NODE" or len(nodes[0]["select_list"]) != 1:
+        raise CONDITION.wrong("is more than one expression; write what must hold for a row, such as `a <= b`")
+    return nodes[0]["select_list"][0]
+
+
+def _expressions(tree: object) -> Iterator[dict[str, Any]]:
+    """Yield an expression and every one within it."""
+    left = [tree]
+    while left:
+        node = left.pop()
+        if isinstance(node, dict):
+            if "class" in node:
+                yield node
+            left += node.values()
+        elif isinstance(node, list):
+            left += node
+
+
+@lru_cache(maxsize=1)
+def _row_functions() -> frozenset[str]:
+    """Names of the functions that make one value of one row's values, always the same of the same."""
+    with _locked("64MB", 1, CONDITION) as connection:
+        found = connection.execute(
+            "SELECT lower(function_name) FROM duckdb_functions() GROUP BY ALL HAVING "
+            "bool_and(function_type IN ('scalar', 'macro')) AND NOT bool_or(coalesce(stability, '') = 'VOLATILE')"
+        ).fetchall()
+    return frozenset(name for (name,) in found)
 
 
 def _tables(node: object, own: frozenset[str]) -> Iterator[str]:
@@ -265,8 +392,55 @@ def _plain(error: Exception) -> str:
 
 
 @contextmanager
-def _locked(memory: str, threads: int, purpose: Purpose) -> Iterator["duckdb.DuckDBPyConnection"]:
-    """Open an empty database in memory that reaches nothing outside of itself, and cannot be made to."""
+def reading_files(
+    paths: Iterable[Path], *, memory: str, seconds: float, threads: int, purpose: Purpose = QUERY
+) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """Give an empty database in memory that can read these files, and reaches nothing else outside of itself.
+
+    It may spill to a folder of its own, which is gone afterwards.
+
+    Args:
+        paths: The files, as they will be named in its SQL.
+        memory: Limit of DuckDB's memory, as in `2GB`.
+        seconds: Limit of the time that the block takes.
+        threads: How many threads to use.
+        purpose: What the queries are for.
+
+    Raises:
+        BadQuery: If a limit is passed.
+    """
+    import duckdb
+
+    with (
+        _locked(memory, threads, purpose, [str(path) for path in paths]) as connection,
+        _interrupting(connection, seconds) as expired,
+    ):
+        try:
+            yield connection
+        except duckdb.OutOfMemoryException:
+            raise purpose.wrong(f"needs more memory than its limit of {memory}") from None
+        except duckdb.InterruptException:
+            if not expired.is_set():
+                raise
+            raise purpose.wrong(f"took longer than its limit of {seconds:g} s and was stopped") from None
+
+
+def sql_text(value: str) -> str:
+    """Return text as a literal in DuckDB's SQL.
+
+    >>> sql_text("it's")
+    "'it''s'"
+    """
+    quoted = value.replace("'", "''")
+    # A null byte would end the statement.
+    return "'" + quoted.replace("\0", "' || chr(0) || '") + "'"
+
+
+@contextmanager
+def _locked(
+    memory: str, threads: int, purpose: Purpose, files: Iterable[str] = ()
+) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """Open an empty database in memory that reaches nothing outside of itself but some files, and cannot be made to."""
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="mlassets-query-") as spill:
@@ -274,16 +448,17 @@ def _locked(memory: str, threads: int, purpose: Purpose) -> Iterator["duckdb.Duc
             connection = duckdb.connect(
                 ":memory:",
                 config={
-                    "enable_external_access": False,
                     "python_enable_replacements": False,
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
                     "temp_directory": spill,
                     "memory_limit": memory,
                     "threads": threads,
-                    "lock_configuration": True,
                 },
             )
+            if allowed := ", ".join(map(sql_text, files)):
+                connection.execute(f"SET allowed_paths = [{allowed}]")
+            connection.execute("SET enable_external_access = false; SET lock_configuration = true")
         except duckdb.Error as error:
             raise purpose.error(f"the limits of the {purpose.name} cannot be used: {_plain(error)}") from None
         try:
