@@ -229,8 +229,9 @@ def why(
 
     where = home_of(home)
     spec = named_project(where.projects(), project)
+    sources = {name: one for name, one in where.sources().items() if name in spec.sources}
     landing = plan_landing(
-        None, spec.sources, where.settings, where.store, quiet_seconds=0, seconds=SECONDS_OF_HASHING
+        None, sources, where.settings, where.store, quiet_seconds=0, seconds=SECONDS_OF_HASHING
     )
     found = why_of(spec, where.store, segment, landed=landing.requests)
     if json_output:

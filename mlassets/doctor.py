@@ -346,12 +346,16 @@ def _apart(store: Store) -> tuple[list[str], list[str]]:
 
 def _specs(settings: Settings) -> Iterator[_Found]:
     from mlassets.projects import load_projects
+    from mlassets.sources import load_sources
 
-    loaded = load_projects(settings.projects)
-    for error in loaded.errors:
+    described = load_sources(settings.sources)
+    loaded = load_projects(settings.projects, described.specs)
+    for error in (*loaded.errors, *described.errors):
         yield "wrong", str(error)
     if not loaded.errors:
         yield "ok", f"{len(loaded.specs)} project specs load"
+    if described.specs and not described.errors:
+        yield "ok", f"{len(described.specs)} source specs load"
 
 
 def _dagster(settings: Settings) -> Iterator[_Found]:

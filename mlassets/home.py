@@ -1,8 +1,13 @@
 """The home of a deployment as assets, checks and sensors see it: its settings, its store, its projects."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
-from mlassets.projects import LoadedProjects, ProjectSpec, load_projects, named_project
+from mlassets.ingestion.taking import landing_folders
+from mlassets.projects import LoadedProjects, ProjectSpec, all_sources, load_projects, named_project
+from mlassets.sections import close_matches, shown
+from mlassets.sources import LoadedSources, SourceSpec, load_sources
 from resources.errors import MlassetsError
 from resources.io_managers import open_store, settings_of
 from resources.settings import Settings
@@ -31,7 +36,7 @@ class Home(dg.ConfigurableResource["Home"]):
 
     def projects(self) -> LoadedProjects:
         """Load every project spec, keeping the errors of those that do not load."""
-        return load_projects(self.settings.projects)
+        return load_projects(self.settings.projects, load_sources(self.settings.sources).specs)
 
     def project(self, partition_key: str) -> ProjectSpec:
         """Load the spec of the project that a partition belongs to.
@@ -42,19 +47,47 @@ class Home(dg.ConfigurableResource["Home"]):
         """
         return named_project(self.projects(), Partition.parse(partition_key)["project"])
 
-    def source_glob(self, source: str) -> str:
-        """Return where the files of a source land.
+    def load_sources(self, *, landed: bool = True) -> LoadedSources:
+        """Load what is known about every source, keeping the errors of those that are described wrongly.
+
+        Args:
+            landed: Whether to look which sources have nothing but a folder in the landing zone.
 
         Raises:
-            UnknownSource: If no usable spec names the source.
+            LakeUnreachable: If the landing zone does not answer.
         """
-        globs = self.projects().sources
-        if source not in globs:
-            raise UnknownSource(
-                f"no spec names the source {source!r}; they name {', '.join(sorted(globs)) or 'none'}"
-            )
-        return globs[source]
+        settings = self.settings
+        described = load_sources(settings.sources)
+        loaded = load_projects(settings.projects, described.specs)
+        return all_sources(loaded, described, landing_folders(settings) if landed else ())
+
+    def sources(self) -> Mapping[str, SourceSpec]:
+        """Return what is known about every source: from the projects, from files of their own, from where files land.
+
+        Raises:
+            LakeUnreachable: If the landing zone does not answer.
+        """
+        return self.load_sources().specs
+
+    def source(self, name: str) -> SourceSpec:
+        """Return what is known about a source.
+
+        Raises:
+            SpecError: If the file that describes it cannot be used.
+            UnknownSource: If nothing is known of it.
+            LakeUnreachable: If the landing zone does not answer.
+        """
+        loaded = self.load_sources()
+        if name in loaded.specs:
+            return loaded.specs[name]
+        for error in loaded.errors:
+            if error.file.stem == name:
+                raise error
+        raise UnknownSource(
+            f"there is no source {shown(name)}; {close_matches(name, loaded.specs)}. Land a file for it with "
+            f"`mlassets land FILE --source {name}`, or describe it in {self.settings.sources}"
+        )
 
 
 class UnknownSource(MlassetsError):
-    """No usable spec names this source."""
+    """No spec describes this source, and nothing has landed for it."""

@@ -2,11 +2,10 @@
 
 import json
 import re
-import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -31,7 +30,6 @@ from mlassets.rules import DEFAULT_RULES, FORMS, parse_limit, parse_rule
 from mlassets.sections import (
     SLUG,
     SLUG_LENGTH,
-    SOURCE_NAME,
     Column,
     Columns,
     Duration,
@@ -50,6 +48,14 @@ from mlassets.sections import (
     shown,
     slugify,
     unique,
+)
+from mlassets.sources import (
+    SOURCE_EXAMPLES,
+    LoadedSources,
+    SourceSpec,
+    covers,
+    name_trouble,
+    together,
 )
 from resources.errors import MlassetsError
 from resources.query import BadDraw, tables_of
@@ -622,6 +628,16 @@ class ReworkSpec(Section):
         return tries
 
 
+def _by_name(given: Any) -> Any:
+    """Take a list of names for sources of which the project says nothing itself."""
+    if not isinstance(given, list | tuple):
+        return given
+    for position, name in enumerate(given):
+        if not isinstance(name, str):
+            raise WrongError(((position,), f"{shown(name)} is not the name of a source"))
+    return dict.fromkeys(unique(tuple(given)))
+
+
 class ProjectSpec(Section):
     """One project: where its data is, what is predicted, how it is trained, judged and released.
 
@@ -631,7 +647,8 @@ class ProjectSpec(Section):
         owners: `team:name` or an e-mail address each, as Dagster shows them.
         authors: Who made the spec what it is, by the names that they review under.
         seed: Seed of everything random.
-        sources: Glob under the home by source name.
+        sources: Where the files of its sources are and how they are read, by name; or names alone, of sources that the
+            home describes, or whose files land in `landing/<name>`.
         segments: The slices that get their own draw and model.
         draw: The SQL that draws a segment's rows.
         target: What is predicted.
@@ -652,7 +669,7 @@ class ProjectSpec(Section):
     owners: tuple[str, ...] = ()
     authors: People = ()
     seed: Annotated[StrictInt, Field(ge=0, lt=2**32)] = 0
-    sources: Mapping[str, str]
+    sources: Annotated[Mapping[str, SourceSpec], BeforeValidator(_by_name)]
     segments: SegmentsSpec = SegmentsSpec(values=("all",))
     draw: DrawSpec
     target: TargetSpec
@@ -693,21 +710,10 @@ class ProjectSpec(Section):
 
     @field_validator("sources")
     @classmethod
-    def _sources_stay_home(cls, sources: Mapping[str, str]) -> Mapping[str, str]:
+    def _sources_named(cls, sources: Mapping[str, SourceSpec]) -> Mapping[str, SourceSpec]:
         if not sources:
             raise ValueError("names no source")
-        found: list[tuple[tuple[str | int, ...], str]] = []
-        for name, glob in sources.items():
-            if not SOURCE_NAME.fullmatch(name) or len(name) > SLUG_LENGTH:
-                hint = slugify(name).replace("-", "_")
-                found.append(
-                    (
-                        (name,),
-                        f"source name {shown(name)} must be lower-case letters, digits, _ or -; write {hint}",
-                    )
-                )
-            if wrong := _glob_trouble(glob):
-                found.append(((name,), f"{shown(glob)} {wrong}"))
+        found = [((name,), wrong) for name in sources if (wrong := name_trouble(name))]
         if found:
             raise WrongError(*found)
         return sources
@@ -733,7 +739,7 @@ class ProjectSpec(Section):
             read = tables_of(draw.sql)
         except BadDraw as error:
             raise WrongError((("sql",), str(error))) from None
-        sources: Mapping[str, str] = info.data.get("sources") or {}
+        sources: Mapping[str, SourceSpec] = info.data.get("sources") or {}
         unknown = sorted(name for name in read if sources and name.lower() not in sources)
         if unknown:
             raise WrongError(
@@ -861,7 +867,7 @@ class ProjectSpec(Section):
     @field_validator("stale_after")
     @classmethod
     def _sources_known(cls, stale_after: Mapping[str, str], info: ValidationInfo) -> Mapping[str, str]:
-        sources: Mapping[str, str] | None = info.data.get("sources")
+        sources: Mapping[str, SourceSpec] | None = info.data.get("sources")
         wrong = [
             ((name,), f"{shown(name)} is no source of this project; {close_matches(name, sources)}")
             for name in stale_after
@@ -907,19 +913,6 @@ def _bare_sql(sql: str) -> str:
     return re.sub(passed_over, lambda match: " " if match[0][0] in "-/" else " x ", sql, flags=re.DOTALL)
 
 
-def _glob_trouble(glob: str) -> str | None:
-    parts = PurePosixPath(glob).parts
-    if not glob.strip() or any(unicodedata.category(character) == "Cc" for character in glob):
-        return "is not a path"
-    if glob.startswith(("/", "~")) or "\\" in glob or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", glob):
-        return "must be relative to the home, with / between folders"
-    if ".." in parts:
-        return "must stay inside the home: no `..`"
-    if glob.endswith("/"):
-        return "names a folder; add what to take from it, such as *"
-    return None
-
-
 def _rule_trouble(text: str, task: TaskName) -> str | None:
     """Return what is wrong with a rule for this task, or None."""
     claims = [entry.claim for entry in CHECKS if task in entry.tasks]
@@ -941,12 +934,20 @@ def _place(where: Place, document: Any) -> Place:
     place = tuple(part for part in where if part not in _RULE_TAGS.values())
     if place[:2] == ("retrain", "rule"):
         return ("retrain", *place[2:])
+    if (
+        place[0] == "sources"
+        and place[2:] == ("files",)
+        and not isinstance(document["sources"][place[1]], dict)
+    ):
+        return place[:2]
     if place[:2] == ("segments", "values") and isinstance(document["segments"], list):
         return ("segments", *place[2:])
     return place
 
 
-_GRAMMAR = Grammar(ProjectSpec, _EXAMPLES, nested=("retrain",), named_by="project", place=_place)
+# Whatever is said of a source has one example, however deep it stands.
+_EXAMPLES |= {f"sources.{field.rpartition('.')[2]}": example for field, example in SOURCE_EXAMPLES.items()}
+_GRAMMAR = Grammar(ProjectSpec, _EXAMPLES, nested=("retrain", "sources"), named_by="project", place=_place)
 
 
 @dataclass(frozen=True)
@@ -964,9 +965,13 @@ class LoadedProjects:
     files: dict[str, Path] = field(default_factory=dict)
 
     @property
-    def sources(self) -> dict[str, str]:
-        """Glob of every source that a usable spec reads, by name."""
-        return {name: glob for spec in self.specs.values() for name, glob in sorted(spec.sources.items())}
+    def sources(self) -> dict[str, SourceSpec]:
+        """What the usable specs say together of every source that one of them reads, by name."""
+        found: dict[str, SourceSpec] = {}
+        for spec in self.specs.values():
+            for name, source in sorted(spec.sources.items()):
+                found[name] = together(name, found.get(name, source), source) or source
+        return {name: source.with_place(name) for name, source in found.items()}
 
 
 def load_project(path: Path) -> ProjectSpec:
@@ -978,11 +983,15 @@ def load_project(path: Path) -> ProjectSpec:
     return _GRAMMAR.read(path)[0]
 
 
-def load_projects(folder: Path) -> LoadedProjects:
+def load_projects(folder: Path, shared: Mapping[str, SourceSpec] | None = None) -> LoadedProjects:
     """Read every `*.yaml` and `*.yml` of a folder; what cannot be used is reported beside what can.
 
-    Two files that name one project, and two specs that give one source different globs, are all refused:
+    Two files that name one project, and two specs that contradict each other about a source, are all refused:
     nothing says which of them is meant.
+
+    Args:
+        folder: Where the specs are.
+        shared: Sources that the home describes for all projects, by name.
     """
     found: list[tuple[Path, ProjectSpec, Any]] = []
     errors: list[SpecError] = []
@@ -1004,20 +1013,53 @@ def load_projects(folder: Path) -> LoadedProjects:
             if other_spec.project == spec.project:
                 wrong = f"{spec.project} is named by {other.name} as well; one project has one file"
                 mistakes.append(_GRAMMAR.mistake(document, ("project",), wrong))
-            for name, glob in spec.sources.items():
-                if other_spec.sources.get(name, glob) != glob:
-                    theirs = shown(other_spec.sources[name])
-                    wrong = (
-                        f"source {name} is {shown(glob)} here and {theirs} in {other.name}; "
-                        "sources are shared by all projects: use one glob, or another name"
-                    )
-                    mistakes.append(_GRAMMAR.mistake(document, ("sources", name), wrong))
+            mistakes += _contradictions(document, spec.sources, other_spec.sources, other.name)
+        mistakes += _contradictions(document, spec.sources, shared or {}, "the home's own description of it")
         if mistakes:
             errors.append(SpecError(path, mistakes, spec.project))
         else:
             specs[spec.project] = spec
             files[spec.project] = path
     return LoadedProjects(specs, errors, files)
+
+
+def all_sources(loaded: LoadedProjects, described: LoadedSources, folders: Iterable[str]) -> LoadedSources:
+    """Return what is known about every source of a home.
+
+    A folder of the landing zone that no spec covers is a source of its name, unless a spec cannot be read, which may
+    be about it.
+
+    Args:
+        loaded: The projects.
+        described: The sources with a file of their own.
+        folders: Names of the folders of the landing zone.
+    """
+    specs = {**loaded.sources, **described.specs}
+    for name, spec in described.specs.items():
+        specs[name] = (together(name, spec, loaded.sources.get(name, spec)) or spec).with_place(name)
+    if not loaded.errors and not described.errors:
+        for name in folders:
+            if (
+                not name_trouble(name)
+                and name not in specs
+                and not any(covers(one, name) for one in specs.values())
+            ):
+                specs[name] = SourceSpec().with_place(name)
+    known = {name: spec for name, spec in sorted(specs.items()) if name not in described.unreadable}
+    return LoadedSources(known, described.errors, described.files)
+
+
+def _contradictions(
+    document: Any, ours: Mapping[str, SourceSpec], theirs: Mapping[str, SourceSpec], where: str
+) -> Iterator[Mistake]:
+    for name in ours.keys() & theirs.keys():
+        if together(name, ours[name], theirs[name]) is None:
+            here, there = (shown(one[name].model_dump(mode="json")) for one in (ours, theirs))
+            wrong = (
+                f"source {name} is {here} here and {there} in {where}; "
+                "sources are shared by all projects: say the same of it, or use another name"
+            )
+            yield _GRAMMAR.mistake(document, ("sources", name), wrong)
 
 
 class UnknownProject(MlassetsError):

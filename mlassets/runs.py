@@ -134,7 +134,7 @@ class Runner:
         """Take what has landed for every source, at once: whoever asks for it says that the files are complete."""
         sync_partitions(self._instance, self._home)
         plan = plan_landing(
-            None, self._home.projects().sources, self._home.settings, self._home.store, quiet_seconds=0
+            None, self._home.sources(), self._home.settings, self._home.store, quiet_seconds=0
         )
         outcomes = [
             self.run((SOURCES,), name, "files landed", config={SOURCES: {"quiet_seconds": 0.0}})

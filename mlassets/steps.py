@@ -60,6 +60,10 @@ def step_hash(spec: ProjectSpec, step: str) -> str:
     if step == REVIEW and spec.review.mode == "auto":
         # Rules decide on verdicts, so they decide again when a limit moves; a person's word stands.
         concerns = (*concerns, "checks")
+    if step == DRAW_DATA:
+        # However the files are read, a draw depends on what came of it: the version of the source.
+        bare = {name: source.only_files for name, source in spec.sources.items()}
+        spec = spec.model_copy(update={"sources": bare})
     return spec.hash_of(*concerns)
 
 

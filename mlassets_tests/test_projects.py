@@ -96,7 +96,7 @@ def test_what_a_spec_leaves_out_has_a_default_that_fits_its_task(tmp_path: Path,
         ("team:network-ops", "bob", 4, "owners.0", "neither team:name nor an e-mail"),
         ('"landing/weather/*"', '"/etc/*"', 5, "sources.weather", "relative to the home"),
         ('"landing/weather/*"', '"../x/*"', 5, "sources.weather", "stay inside the home"),
-        ('"landing/weather/*"', '"s3://b/x"', 5, "sources.weather", "relative to the home"),
+        ('"landing/weather/*"', '"ftp://b/x"', 5, "sources.weather", "relative to the home"),
         ('"landing/weather/*"', "3", 5, "sources.weather", "string"),
         ("weather:", "'Weather Data':", 5, "sources.Weather Data", "write weather_data"),
         (

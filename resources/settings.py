@@ -33,6 +33,7 @@ class Settings(BaseSettings):
         catalog: SQLAlchemy URL of the index of all Things. A plain path means SQLite.
         landing: Where files land before they become sources: an absolute folder or a URI.
         projects: Folder of the project specs.
+        sources: Folder of the specs of sources that are described apart from projects.
         dagster_home: Folder of the Dagster instance.
         quarantine: Folder for landed files that could not be ingested.
         consumption: The DuckDB file that `publish` writes.
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     catalog: str = Field(default="", repr=False)
     landing: str = ""
     projects: Path = Path()
+    sources: Path = Path()
     dagster_home: Path = Path()
     quarantine: Path = Path()
     consumption: Path = Path()
@@ -105,6 +107,7 @@ class Settings(BaseSettings):
             "catalog": _database(self.catalog, home / "catalog.db"),
             "landing": _place(self.landing, home / "landing"),
             "projects": _folder(self.projects, home / "projects"),
+            "sources": _folder(self.sources, home / "sources"),
             "dagster_home": _folder(self.dagster_home, home / "dagster"),
             "quarantine": _folder(self.quarantine, home / "quarantine"),
             "consumption": _folder(self.consumption, home / "consumption.duckdb"),

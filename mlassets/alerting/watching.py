@@ -73,14 +73,14 @@ def _of_project(spec: ProjectSpec, seen: Snapshot, settings: Settings, now: date
     if waiting := waiting_review(spec, seen):
         yield _waiting(spec, waiting, settings, now)
     for name, thing in stale_sources(spec, seen, now):
-        limit = spec.stale_after[name]
+        limit, files = spec.stale_after[name], spec.sources[name].with_place(name).files
         yield alert(
             f"stale_source/{spec.project}/{name}/{thing.id}",
             "stale_source",
             spec.project,
             f"{spec.project}: nothing has landed for {name} for {length(now - thing.created_at)}",
             f"The last file for {name} was taken at {since(thing.created_at, now)}; the spec of {spec.project} says "
-            f"`stale_after: {{{name}: {limit}}}`.\nFind out why {spec.sources[name]} gets no files, or give the "
+            f"`stale_after: {{{name}: {limit}}}`.\nFind out why {files} gets no files, or give the "
             "source more time in the spec.",
             _asset_page(settings, SOURCES, name),
             thing.created_at + duration(limit),

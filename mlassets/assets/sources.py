@@ -42,7 +42,7 @@ def sources(
     name = context.partition_key
     with taking(
         name,
-        zone_of(home.source_glob(name), home.settings),
+        zone_of(home.source(name).files, home.settings),
         home.store.latest(SOURCES, Partition.source(name)),
         quarantine=home.settings.quarantine,
         code_version=CODE_VERSIONS[SOURCES],

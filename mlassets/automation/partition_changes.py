@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mlassets.partitions import PROJECT, SEGMENT, SOURCE
 from mlassets.projects import LoadedProjects
 from mlassets.segments import segments_of
+from mlassets.sources import LoadedSources
 from resources.errors import MlassetsError
 from resources.snapshot import Snapshot
 from resources.store import Store
@@ -33,18 +34,23 @@ class PartitionChanges:
 
 
 def plan_partitions(
-    loaded: LoadedProjects, seen: Store | Snapshot, present: Mapping[str, set[str]]
+    loaded: LoadedProjects,
+    sources: LoadedSources | None,
+    seen: Store | Snapshot,
+    present: Mapping[str, set[str]],
 ) -> PartitionChanges:
     """Compare the keys that the specs name with those that are there.
 
     While any spec cannot be read, or a project's segments are not known yet, nothing is retired that it may name.
 
     Args:
-        loaded: The specs.
+        loaded: The projects.
+        sources: The sources; None leaves their partitions as they are.
         seen: The store, or a look at it, which knows the segments that the data names.
         present: The keys that Dagster has, by dimension.
     """
-    wanted: dict[str, set[str]] = {PROJECT: set(loaded.specs), SEGMENT: set(), SOURCE: set(loaded.sources)}
+    wanted: dict[str, set[str]] = {PROJECT: set(loaded.specs), SEGMENT: set(), SOURCE: set()}
+    wanted[SOURCE] = present[SOURCE] if sources is None else set(sources.specs)
     all_known = not loaded.errors
     for spec in loaded.specs.values():
         try:
@@ -58,6 +64,7 @@ def plan_partitions(
         retired={
             name: sorted(present[name] - keys)
             if (all_known or (name != SEGMENT and not loaded.errors))
+            and not (name == SOURCE and sources and sources.errors)
             else []
             for name, keys in wanted.items()
         },

@@ -19,6 +19,7 @@ from mlassets.ingestion.taking import plan_landing
 from mlassets.partitions import PROJECT, SEGMENT, SOURCE, projects, segments, sources
 from mlassets.projects import ProjectSpec
 from mlassets.releasing.deciding import unfinished_claim
+from mlassets.sources import LoadedSources
 from mlassets.steps import (
     AGGREGATE,
     DRAW_DATA,
@@ -32,6 +33,7 @@ from mlassets.steps import (
     look_at,
 )
 from resources.errors import MlassetsError
+from resources.lake import LakeUnreachable
 from resources.settings import Settings
 from resources.snapshot import Snapshot
 from resources.things import Partition
@@ -78,7 +80,10 @@ project_job = dg.define_asset_job("project_steps", dg.AssetSelection.assets(*PRO
 def new_files_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
     """Files landed: ask for their sources, once for the same content."""
     loaded, seen = home.projects(), look_at(home.store)
-    plan = plan_landing(context.cursor, loaded.sources, home.settings, seen, seconds=SECONDS_FOR_A_LOOK)
+    sources = home.load_sources()
+    for error in sources.errors:
+        context.log.error(str(error))
+    plan = plan_landing(context.cursor, sources.specs, home.settings, seen, seconds=SECONDS_FOR_A_LOOK)
     for note in plan.notes:
         context.log.info(note)
     requests = [
@@ -88,7 +93,9 @@ def new_files_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sens
     return dg.SensorResult(
         run_requests=list(_page(context, requests, home.settings.runs_per_look)),
         cursor=plan.cursor,
-        dynamic_partitions_requests=_requests(plan_partitions(loaded, seen, _present(context.instance))),
+        dynamic_partitions_requests=_requests(
+            plan_partitions(loaded, sources, seen, _present(context.instance))
+        ),
     )
 
 
@@ -234,8 +241,19 @@ def _ask_for(
 
     return dg.SensorResult(
         run_requests=list(_page(context, list(requests()), home.settings.runs_per_look)),
-        dynamic_partitions_requests=_requests(plan_partitions(loaded, seen, _present(context.instance))),
+        dynamic_partitions_requests=_requests(
+            plan_partitions(loaded, _sources(context, home), seen, _present(context.instance))
+        ),
     )
+
+
+def _sources(context: dg.SensorEvaluationContext, home: Home) -> LoadedSources | None:
+    """Return what is known about the sources; None where the landing zone does not answer."""
+    try:
+        return home.load_sources()
+    except LakeUnreachable as error:
+        context.log.warning(str(error))
+        return None
 
 
 _deciding = threading.Lock()
@@ -336,7 +354,7 @@ def _requests(
 
 def sync_partitions(instance: dg.DagsterInstance, home: Home) -> PartitionChanges:
     """Bring the instance's partitions in step with the specs at once, as the sensors do at each look."""
-    changes = plan_partitions(home.projects(), look_at(home.store), _present(instance))
+    changes = plan_partitions(home.projects(), home.load_sources(), look_at(home.store), _present(instance))
     for name, keys in changes.added.items():
         if keys:
             instance.add_dynamic_partitions(name, keys)

@@ -50,6 +50,10 @@ class BadRow(UnreadableFile):
     """A row cannot be taken; with `on_bad_rows: skip` it would be kept apart, and the others taken."""
 
 
+class UnsafeArchive(UnreadableFile):
+    """An archive that would unpack to too much, or reach out of where it is unpacked; nothing of it is read."""
+
+
 class RaggedRows(BadRow):
     """A row has more or fewer values than the header has names, or a quote is never closed."""
 

@@ -6,6 +6,7 @@ count once. What cannot be read is noted in quarantine and left where it is; eve
 
 import json
 import math
+import os
 import shutil
 import tempfile
 import time
@@ -13,11 +14,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 from blake3 import blake3
 
 from mlassets.ingestion.errors import ChangedWhileRead, UnreadableFile
@@ -31,6 +34,7 @@ from mlassets.ingestion.landing import (
     settled,
     write_note,
 )
+from mlassets.ingestion.options import ReadOptions
 from mlassets.ingestion.schemas import reconcile
 from resources.lake import Folder, Lake, open_lake
 from resources.settings import Settings
@@ -40,6 +44,18 @@ from resources.things import Component, Draft, Partition, Thing
 
 LANDING = "landing"
 STEP = "sources"
+
+
+class Described(Protocol):
+    """What is known about a source: where its files are and how they are read."""
+
+    @property
+    def files(self) -> str:
+        """Glob below the home, or below an S3 prefix."""
+
+    @property
+    def options(self) -> ReadOptions:
+        """How its files are read."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +124,32 @@ def landing_place(uri: str, endpoint: str | None, patience: float) -> Lake:
 
 
 def zone_of(glob: str, settings: Settings) -> Zone:
-    """Return where a spec's glob looks: below the landing zone if it starts with `landing/`, else below the home."""
+    """Return where a glob looks: in S3, or below the landing zone if it starts with `landing/`, or below the home."""
+    if glob.startswith("s3://"):
+        bucket, *parts = glob.removeprefix("s3://").split("/")
+        fixed = list(takewhile(lambda part: not any(character in part for character in "*?["), parts[:-1]))
+        place = "/".join([bucket, *fixed])
+        landing = landing_place(f"s3://{place}", settings.s3_endpoint, settings.patience)
+        return Zone(landing, "/".join(parts[len(fixed) :]))
     folder, _, rest = glob.partition("/")
     if folder == LANDING and rest:
         return Zone(landing_place(settings.landing, settings.s3_endpoint, settings.patience), rest)
     return Zone(Folder(str(settings.home)), glob)
+
+
+def landing_folders(settings: Settings) -> list[str]:
+    """Return the names of the folders directly below the landing zone, sorted.
+
+    Raises:
+        LakeUnreachable: If the storage does not answer, or not to us.
+    """
+    place = landing_place(settings.landing, settings.s3_endpoint, settings.patience)
+    if isinstance(place, Folder):
+        root = Path(place.root)
+        return sorted(one.name for one in os.scandir(root) if one.is_dir()) if root.is_dir() else []
+    with place.scanning(LANDING):
+        found = place.fs.get_file_info(pafs.FileSelector(place.root, allow_not_found=True))
+    return sorted(one.base_name for one in found if one.type == pafs.FileType.Directory)
 
 
 def land(file: Path, settings: Settings, name: str) -> str:
@@ -158,7 +195,7 @@ class LandingPlan:
 
 def plan_landing(
     cursor: str | None,
-    sources: Mapping[str, str],
+    sources: Mapping[str, Described],
     settings: Settings,
     seen: Store | Snapshot,
     now_ns: int | None = None,
@@ -172,7 +209,7 @@ def plan_landing(
 
     Args:
         cursor: What the previous look returned; None at the first.
-        sources: Glob of every source.
+        sources: What is known about every source.
         settings: Where the landing zone is.
         seen: Where the sources' versions are.
         now_ns: The time now, nanoseconds since 1970.
@@ -184,8 +221,8 @@ def plan_landing(
     after: dict[str, dict[str, list[Any]]] = {}
     requests: dict[str, str] = {}
     notes: list[str] = []
-    for name, glob in sources.items():
-        zone = zone_of(glob, settings)
+    for name, source in sources.items():
+        zone = zone_of(source.files, settings)
         listing = zone.listing()
         notes += [f"{name}: {file} is ignored: {reason}" for file, reason in listing.ignored.items()]
         noted = before.get(name, {})
@@ -215,7 +252,7 @@ def plan_landing(
             continue
         wanted = known.hashes_with(hashes)
         if wanted != known.hashes:
-            parts = [known.version, glob, *sorted(wanted)]
+            parts = [known.version, source.files, *sorted(wanted)]
             requests[name] = str(blake3("\n".join(parts).encode()).hexdigest()[:24])
     return LandingPlan(requests, json.dumps(after), tuple(notes))
 

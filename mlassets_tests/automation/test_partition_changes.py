@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mlassets.automation.partition_changes import PartitionChanges, plan_partitions, segment_key
-from mlassets.projects import load_projects
+from mlassets.projects import all_sources, load_projects
+from mlassets.sources import LoadedSources
 from mlassets_tests.automation.made import Made
 
 NOTHING: dict[str, set[str]] = {"project": set(), "segment": set(), "source": set()}
@@ -20,7 +21,8 @@ def made(tmp_path: Path) -> Made:
 
 
 def plan(made: Made, present: dict[str, set[str]]) -> PartitionChanges:
-    return plan_partitions(load_projects(made.settings.projects), made.store, present)
+    loaded = load_projects(made.settings.projects)
+    return plan_partitions(loaded, all_sources(loaded, LoadedSources({}), ()), made.store, present)
 
 
 def empty(changes: dict[str, list[str]]) -> bool:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from mlassets.ingestion.formats import convert_one
 from mlassets.ingestion.landing import QuarantineNote, read_notes
 from mlassets.ingestion.taking import LandingPlan, plan_landing, taking, zone_of
+from mlassets.sources import SourceSpec
 from resources.settings import Settings
 from resources.store import Store
 from resources.things import Partition, Thing
@@ -49,7 +50,7 @@ class Landing:
         return path
 
     def look(self, cursor: str | None = None, **options: Any) -> LandingPlan:
-        return plan_landing(cursor, {"rows": GLOB}, self.settings, self.store, **options)
+        return plan_landing(cursor, {"rows": SourceSpec(files=GLOB)}, self.settings, self.store, **options)
 
     def take(self, quiet_seconds: float = 0) -> Thing | None:
         with taking(
@@ -395,7 +396,8 @@ def test_one_source_s_files_are_no_business_of_another(zone: Landing) -> None:
     zone.land("1.csv", "k\na\n")
     other = zone.folder.parent / "other"
     other.mkdir()
-    sources = {"rows": GLOB, "other": "landing/other/*", "missing": "landing/missing/*"}
+    globs = {"rows": GLOB, "other": "landing/other/*", "missing": "landing/missing/*"}
+    sources = {name: SourceSpec(files=glob) for name, glob in globs.items()}
     assert set(plan_landing(None, sources, zone.settings, zone.store).requests) == {"rows"}
 
 
