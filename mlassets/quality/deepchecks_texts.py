@@ -97,7 +97,7 @@ def _data(side: TextSide, nlp: Any) -> Any:
     )
     data.set_properties(
         side.properties,
-        categorical_properties=[name for name, kind in side.properties.dtypes.items() if kind == object],
+        categorical_properties=[name for name, kind in side.properties.dtypes.items() if kind == "object"],
     )
     if side.vectors is not None:
         data.set_embeddings(side.vectors, verbose=False)
