@@ -72,7 +72,14 @@ class Format:
 
 
 _GZIP = (b"\x1f\x8b",)
+_BZIP2 = (b"BZh",)
+_XZ = (b"\xfd7zXZ\x00",)
+_ZSTANDARD = (b"\x28\xb5\x2f\xfd",)
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _DELIMITED = "mlassets.ingestion.delimited:read_delimited"
+_DOCUMENTS = "mlassets.ingestion.documents"
+_ARCHIVE = "mlassets.ingestion.archives:read_archive"
 
 FORMATS: Mapping[str, Format] = {
     one.suffix: one
@@ -83,7 +90,25 @@ FORMATS: Mapping[str, Format] = {
         # Tables
         Format(".parquet", "a Parquet file", "mlassets.ingestion.columnar:read_parquet", (b"PAR1",)),
         # Documents
+        Format(".pdf", "a PDF", f"{_DOCUMENTS}:read_pdf", (b"%PDF",)),
+        Format(".docx", "a Word document", f"{_DOCUMENTS}:read_word", (*_ZIP, _OLE)),
+        Format(".md", "a Markdown document", f"{_DOCUMENTS}:read_markdown"),
+        Format(".markdown", "a Markdown document", f"{_DOCUMENTS}:read_markdown"),
         # Archives
+        Format(".zip", "a ZIP archive", _ARCHIVE, _ZIP),
+        Format(".tar", "a TAR archive", _ARCHIVE),
+        Format(".tar.gz", "a gzipped TAR archive", _ARCHIVE, _GZIP),
+        Format(".tgz", "a gzipped TAR archive", _ARCHIVE, _GZIP),
+        Format(".tar.bz2", "a TAR archive in bzip2", _ARCHIVE, _BZIP2),
+        Format(".tbz2", "a TAR archive in bzip2", _ARCHIVE, _BZIP2),
+        Format(".tar.xz", "a TAR archive in xz", _ARCHIVE, _XZ),
+        Format(".txz", "a TAR archive in xz", _ARCHIVE, _XZ),
+        Format(".tar.zst", "a TAR archive in Zstandard", _ARCHIVE, _ZSTANDARD),
+        Format(".tzst", "a TAR archive in Zstandard", _ARCHIVE, _ZSTANDARD),
+        Format(".gz", "a gzipped file", _ARCHIVE, _GZIP),
+        Format(".bz2", "a file in bzip2", _ARCHIVE, _BZIP2),
+        Format(".xz", "a file in xz", _ARCHIVE, _XZ),
+        Format(".zst", "a file in Zstandard", _ARCHIVE, _ZSTANDARD),
     )
 }
 

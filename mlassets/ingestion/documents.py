@@ -1,0 +1,590 @@
+"""Documents become tables of their text: PDF, Word, Markdown, web pages and plain text.
+
+A document is cut where its author cut it (pages, headings), and again where such a part is long, so that a part is
+about as much as a person reads at once. The tables inside of a document are taken only where the options name them.
+"""
+
+import codecs
+import re
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ctypes import byref, c_int, create_string_buffer
+from dataclasses import dataclass, replace
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mlassets.ingestion.errors import BadEncoding, EmptyFile, TruncatedFile, UnknownFormat, UnreadableFile
+from mlassets.ingestion.formats import Sink, Tables, distinct_names
+from mlassets.ingestion.options import ReadOptions
+
+DOCUMENT = pa.schema(
+    [
+        pa.field("document", pa.string()),
+        pa.field("page", pa.int32()),
+        pa.field("part", pa.int32()),
+        pa.field("heading", pa.string()),
+        pa.field("text", pa.string()),
+        pa.field("links", pa.list_(pa.string())),
+    ]
+)
+"""The landed name, the page from 1 where there are pages, the part from 1, the heading above it, its text, and what
+it links to."""
+
+PART_CHARACTERS = 2_000
+"""A part that is longer is cut again, between paragraphs if it can be."""
+
+LARGEST_MARKUP = 64 * 2**20
+"""Markdown, web pages and the body of a Word document are held in memory while they are read."""
+
+_PARTS_AT_ONCE = 1_000
+_CHUNK = 2**20
+_PDFIUM = threading.Lock()
+"""PDFium may be called by one thread at a time."""
+
+_LAND_AGAIN = (
+    "Land it again; if it was still being written, land it under another name and rename it when done"
+)
+_PROTECTED = "it is protected by a password"
+_UNPROTECT = "Save it without a password and land it again"
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a document's text, in the order of reading.
+
+    Attributes:
+        text: The text; it may be empty below a heading.
+        heading: The heading that it stands under.
+        page: The page, from 1.
+        links: What it links to, as written: addresses, or paths relative to the document.
+    """
+
+    text: str
+    heading: str | None = None
+    page: int | None = None
+    links: tuple[str, ...] = ()
+
+
+def read_text(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
+    """Read plain text, whatever its size, a part at a time."""
+    encoding = encoding_of(source, name, options)
+    total = source.stat().st_size
+
+    def passages() -> Iterator[Passage]:
+        held = ""
+        for chunk, done in _decoded(source, name, encoding):
+            held += chunk
+            *complete, held = _cut(held) or [""]
+            yield from (Passage(text) for text in complete)
+            tables.progress(done, total)
+        if held:
+            yield Passage(held)
+
+    _write(tables, name, passages())
+    return {"encoding": encoding}
+
+
+def read_markdown(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
+    """Read Markdown: a part for each heading, its text as it was written."""
+    if source.stat().st_size > LARGEST_MARKUP:
+        tables.note(f"{name} is read as plain text: it is larger than {LARGEST_MARKUP:,} bytes")
+        return read_text(source, name, options, tables)
+    encoding = encoding_of(source, name, options)
+    text = "".join(chunk for chunk, _ in _decoded(source, name, encoding))
+    _write(tables, name, _markdown(text))
+    return {"encoding": encoding}
+
+
+def _markdown(text: str) -> Iterator[Passage]:
+    from markdown_it import MarkdownIt
+
+    # As the parser counts lines.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    heading: str | None = None
+    start = 0
+    links: list[str] = []
+    above = False
+    for token in MarkdownIt("commonmark").enable("table").parse("\n".join(lines)):
+        if token.type == "heading_open" and token.level == 0 and token.map:
+            yield Passage("\n".join(lines[start : token.map[0]]), heading, links=tuple(links))
+            start, links, above = token.map[1], [], True
+        elif token.type == "inline":
+            children = token.children or []
+            if above:
+                heading, above = "".join(one.content for one in children).strip() or None, False
+            links += [str(one.attrs["href"]) for one in children if one.type == "link_open"]
+            links += [str(one.attrs["src"]) for one in children if one.type == "image"]
+    yield Passage("\n".join(lines[start:]), heading, links=tuple(links))
+
+
+def read_web_page(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
+    """Read the text of a web page: a part for each heading, without what no browser shows."""
+    from lxml import etree
+
+    _check_size(source, name, "the page")
+    encoding = options.encoding or _declared_encoding(source) or encoding_of(source, name, options)
+    text = "".join(chunk for chunk, _ in _decoded(source, name, encoding))
+    if not text.strip():
+        raise EmptyFile(name, "the page holds nothing but blanks", _LAND_AGAIN)
+    parser = etree.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
+    root = etree.fromstring(text.encode("utf-8", "replace"), parser)
+    if root is None:
+        raise UnreadableFile(name, "the page holds no element", "Save it from the browser again")
+    _write(tables, name, _web_page(root))
+    return {"encoding": encoding}
+
+
+_HIDDEN = frozenset(("head", "script", "style", "template", "noscript", "svg", "math", "iframe", "object"))
+_INLINE = frozenset(
+    (
+        "a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd",
+        "label", "mark", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var",
+        "wbr", "html", "body",
+    )
+)  # fmt: skip
+_LINES = frozenset(("br", "tr", "li", "dt", "dd"))
+_CELLS = frozenset(("td", "th"))
+_HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
+
+
+def _web_page(root: Any) -> Iterator[Passage]:
+    from lxml import etree
+
+    title = root.findtext(".//title")
+    heading = _one_line(title or "") or None
+    texts: list[str] = []
+    links: list[str] = []
+    hidden = 0
+    preformatted = 0
+
+    def added(text: str | None) -> None:
+        if text and not hidden:
+            texts.append(text if preformatted else re.sub(r"\s+", " ", text))
+
+    for event, element in etree.iterwalk(root, events=("start", "end")):
+        tag = element.tag
+        if event == "start":
+            if tag in _HEADINGS and not hidden:
+                yield Passage(_tidied("".join(texts)), heading, links=tuple(links))
+                texts, links = [], []
+            hidden += tag in _HIDDEN
+            preformatted += tag == "pre"
+            if tag not in _INLINE and tag not in _CELLS and not hidden:
+                texts.append("\n" if tag in _LINES else "\n\n")
+            if tag == "a" and not hidden and (target := (element.get("href") or "").strip()):
+                links.append(target)
+            added(element.text)
+            continue
+        if tag in _HEADINGS and not hidden:
+            heading, texts = _one_line("".join(texts)) or None, []
+        preformatted -= tag == "pre"
+        hidden -= tag in _HIDDEN
+        if tag not in _INLINE and tag not in _LINES and not hidden:
+            texts.append(" | " if tag in _CELLS else "\n\n")
+        added(element.tail)
+    yield Passage(_tidied("".join(texts)), heading, links=tuple(links))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _tidied(text: str) -> str:
+    text = re.sub(r"(?: \|)? *\n *", "\n", text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def read_pdf(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
+    """Read a PDF: a part for each page, headed by its bookmark, and, where they are named, the tables on its pages."""
+    import pypdfium2 as pdfium
+
+    with _PDFIUM:
+        try:
+            document = pdfium.PdfDocument(source)
+        except pdfium.PdfiumError as error:
+            if "password" in str(error).lower():
+                raise UnreadableFile(name, _PROTECTED, _UNPROTECT) from error
+            raise TruncatedFile(name, f"the PDF is cut off or damaged ({error})", _LAND_AGAIN) from error
+    try:
+        pages = _pages_of(document, name)
+        blank: list[int] = []
+        _write(tables, name, _pdf(document, name, pages, blank, tables))
+    finally:
+        with _PDFIUM:
+            document.close()
+    if len(blank) == pages and options.tables is None:
+        reason = (
+            f"none of its {pages:,} pages holds text: they may be pictures of it, such as a scanner makes"
+        )
+        raise EmptyFile(name, reason, "Have the text recognised (OCR), and land the PDF that comes of it")
+    if blank:
+        tables.note(f"pages without text were left out: {_shortened(blank)}")
+    if options.tables is not None:
+        _pdf_tables(source, name, options, tables)
+    return {"pages": pages}
+
+
+def _pages_of(document: Any, name: str) -> int:
+    import pypdfium2 as pdfium
+
+    with _PDFIUM:
+        try:
+            pages = len(document)
+        except pdfium.PdfiumError as error:
+            raise TruncatedFile(name, f"the PDF is cut off or damaged ({error})", _LAND_AGAIN) from error
+    if not pages:
+        raise EmptyFile(name, "the PDF has no pages", _LAND_AGAIN)
+    return pages
+
+
+def _pdf(document: Any, name: str, pages: int, blank: list[int], tables: Tables) -> Iterator[Passage]:
+    import pypdfium2 as pdfium
+
+    headings = _bookmarks(document)
+    heading: str | None = None
+    for number in range(1, pages + 1):
+        heading = headings.get(number, heading)
+        with _PDFIUM:
+            try:
+                page = document[number - 1]
+            except pdfium.PdfiumError as error:
+                reason = f"page {number} is cut off or damaged ({error})"
+                raise TruncatedFile(name, reason, _LAND_AGAIN) from error
+            try:
+                written = page.get_textpage()
+                text = written.get_text_range()
+                links = tuple(_pdf_links(document, page))
+                written.close()
+            except pdfium.PdfiumError as error:
+                reason = f"the text of page {number} cannot be read ({error})"
+                raise TruncatedFile(name, reason, _LAND_AGAIN) from error
+            finally:
+                page.close()
+        # PDFium writes the hyphen at which a word was broken as one of these.
+        text = re.sub(r"[\ufffe\x02]\s*", "", text.replace("\r\n", "\n")).strip()
+        tables.progress(number, pages)
+        if text:
+            yield Passage(text, heading, number, links)
+        else:
+            blank.append(number)
+
+
+def _bookmarks(document: Any) -> dict[int, str]:
+    """Return the first bookmark of each page that has one."""
+    import pypdfium2 as pdfium
+
+    found: dict[int, str] = {}
+    with _PDFIUM:
+        try:
+            for one in islice(document.get_toc(), 100_000):
+                target = one.get_dest()
+                page = target.get_index() if target else None
+                if page is not None and (title := _one_line(one.get_title())):
+                    found.setdefault(page + 1, title)
+        except (pdfium.PdfiumError, UnicodeError, ValueError):
+            # Bookmarks are no more than a help; the text is read in any case.
+            return found
+    return found
+
+
+def _pdf_links(document: Any, page: Any) -> Iterator[str]:
+    from pypdfium2 import raw
+
+    position, link = c_int(0), raw.FPDF_LINK()
+    while raw.FPDFLink_Enumerate(page, byref(position), byref(link)):
+        action = raw.FPDFLink_GetAction(link)
+        if not action or raw.FPDFAction_GetType(action) != raw.PDFACTION_URI:
+            continue
+        size = raw.FPDFAction_GetURIPath(document, action, None, 0)
+        buffer = create_string_buffer(size)
+        raw.FPDFAction_GetURIPath(document, action, buffer, size)
+        if target := buffer.value.decode("utf-8", "replace"):
+            yield target
+
+
+def _pdf_tables(source: Path, name: str, options: ReadOptions, tables: Tables) -> None:
+    import pdfplumber
+    from pdfminer.pdfexceptions import PDFException
+
+    try:
+        with pdfplumber.open(source) as document:
+            for page in document.pages:
+                for number, rows in enumerate(page.extract_tables(), 1):
+                    _write_table(
+                        tables, f"page {page.page_number} table {number}", _as_texts(rows), name, options
+                    )
+                page.close()
+    except UnreadableFile:
+        raise
+    except (
+        PDFException,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        reason = f"the tables of the PDF cannot be found ({type(error).__name__}: {error})"
+        raise TruncatedFile(name, reason[:300], "Take its text alone: leave out `tables`") from error
+
+
+def read_word(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
+    """Read a Word document: a part for each heading, and, where they are named, its tables."""
+    from zipfile import BadZipFile
+
+    import docx
+    from docx.opc.exceptions import OpcError
+    from lxml import etree
+
+    from mlassets.ingestion.archives import check_office
+
+    check_office(source, name, largest=LARGEST_MARKUP)
+    try:
+        document = docx.Document(str(source))
+        passages = list(_word(document))
+        inner = [[[cell.text for cell in row.cells] for row in one.rows] for one in document.tables]
+    except (*_WORD_FAULTS, OpcError, etree.XMLSyntaxError, BadZipFile) as error:
+        text = " ".join(str(error).split())[:200]
+        raise TruncatedFile(name, f"the Word document is cut off or damaged ({text})", _LAND_AGAIN) from error
+    _write(tables, name, iter(passages))
+    for number, rows in enumerate(inner, 1):
+        if tables.wants(f"table {number}", optional=True):
+            _write_table(tables, f"table {number}", _as_texts(rows), name, options)
+    return {"tables": [f"table {number}" for number in range(1, len(inner) + 1)]} if inner else {}
+
+
+_WORD_FAULTS = (
+    KeyError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError, RecursionError, EOFError,
+    zlib.error,
+)  # fmt: skip
+
+
+def _word(document: Any) -> Iterator[Passage]:
+    from docx.text.paragraph import Paragraph
+
+    heading: str | None = None
+    texts: list[str] = []
+    links: list[str] = []
+    for block in document.iter_inner_content():
+        if not isinstance(block, Paragraph):
+            rows = ("\t".join(_one_line(cell.text) for cell in row.cells) for row in block.rows)
+            texts.append("\n".join(rows))
+            continue
+        if _is_heading(block) and block.text.strip():
+            yield Passage("\n\n".join(texts), heading, links=tuple(links))
+            heading, texts, links = _one_line(block.text), [], []
+        elif block.text.strip():
+            texts.append(block.text)
+        links += [one.url for one in block.hyperlinks if one.url]
+    yield Passage("\n\n".join(texts), heading, links=tuple(links))
+
+
+def _is_heading(paragraph: Any) -> bool:
+    style = paragraph.style
+    if style is not None and (style.name or "").startswith(("Heading", "Title")):
+        return True
+    # Styles of other languages and of one's own say it by their level.
+    own = [paragraph._p.pPr] + ([style.element.pPr] if style is not None else [])
+    return any(one is not None and one.xpath("./w:outlineLvl[number(@w:val) < 9]") for one in own)
+
+
+def _write(tables: Tables, name: str, passages: Iterator[Passage]) -> None:
+    """Write the parts of a document as its one table that is always there."""
+    with tables.table() as sink:
+        if not sink.wanted:
+            return
+        sink.begin(DOCUMENT)
+        numbered = enumerate((one for passage in passages for one in _parts(passage)), 1)
+        while held := list(islice(numbered, _PARTS_AT_ONCE)):
+            rows = [
+                {
+                    "document": name,
+                    "page": one.page,
+                    "part": number,
+                    "heading": one.heading,
+                    "text": one.text,
+                    "links": list(dict.fromkeys(one.links)),
+                }
+                for number, one in held
+            ]
+            sink.write(pa.RecordBatch.from_pylist(rows, schema=DOCUMENT))
+
+
+def _parts(passage: Passage) -> Iterator[Passage]:
+    """Cut a passage into parts; the links are those of its first."""
+    heading = _clean(passage.heading) if passage.heading else None
+    links = tuple(_clean(one) for one in passage.links)
+    if not (text := _clean(passage.text)).strip():
+        if heading or links:
+            yield replace(passage, text="", heading=heading, links=links)
+        return
+    for part in _cut(text):
+        if part.strip():
+            yield Passage(part.strip("\n"), heading, passage.page, links)
+            links = ()
+
+
+def _clean(text: str) -> str:
+    """Return what UTF-8 can say, without NUL, which no database keeps."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+_BREAKS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"[.!?…。]\s"), re.compile(r"\s"))
+
+
+def _cut(text: str) -> list[str]:
+    """Cut a text into parts that are not too long, where a person would.
+
+    >>> [len(part) for part in _cut("word " * 1000)]
+    [2000, 2000, 1000]
+    """
+    parts = []
+    start = 0
+    while len(text) - start > PART_CHARACTERS:
+        window = text[start : start + PART_CHARACTERS]
+        end = PART_CHARACTERS
+        for mark in _BREAKS:
+            # Not so early that the parts get small.
+            if found := [one.end() for one in mark.finditer(window, PART_CHARACTERS // 2)]:
+                end = found[-1]
+                break
+        parts.append(text[start : start + end])
+        start += end
+    if start < len(text):
+        parts.append(text[start:])
+    return parts
+
+
+def _as_texts(rows: Iterable[Iterable[Any]]) -> list[list[str | None]]:
+    return [
+        [_clean(_one_line(str(cell))) or None if cell is not None else None for cell in row] for row in rows
+    ]
+
+
+def _write_table(
+    tables: Tables, table: str, rows: Sequence[Sequence[str | None]], name: str, options: ReadOptions
+) -> None:
+    """Write a table found in a document; its first row names the columns unless the options say otherwise."""
+    with tables.table(table, optional=True) as sink:
+        if not sink.wanted or not rows:
+            return
+        width = max(len(row) for row in rows)
+        padded = [[*row, *[None] * (width - len(row))] for row in rows]
+        first, body = ([None] * width, padded) if options.header is False else (padded[0], padded[1:])
+        given = list(options.columns or ())
+        names, renamed = distinct_names([*given, *first[len(given) :]][:width])
+        if renamed:
+            sink.found["named"] = renamed
+        _typed_rows(sink, names, body)
+
+
+def _typed_rows(sink: Sink, names: list[str], rows: Sequence[Sequence[str | None]]) -> None:
+    columns = [pa.array([row[position] for row in rows], pa.string()) for position in range(len(names))]
+    batch = pa.RecordBatch.from_arrays(columns, names=names)
+    sink.begin(batch.schema)
+    sink.write(batch)
+
+
+def _shortened(numbers: Sequence[int]) -> str:
+    shown = ", ".join(str(one) for one in numbers[:10])
+    return shown if len(numbers) <= 10 else f"{shown} and {len(numbers) - 10:,} more"
+
+
+def _check_size(source: Path, name: str, what: str) -> None:
+    size = source.stat().st_size
+    if size > LARGEST_MARKUP:
+        reason = f"{what} has {size:,} bytes, and is read up to {LARGEST_MARKUP:,}"
+        raise UnreadableFile(name, reason, "Cut it into several files")
+
+
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.I)
+
+
+def encoding_of(source: Path, name: str, options: ReadOptions) -> str:
+    """Return the encoding of a text: as the options, the first bytes, or all of its bytes say.
+
+    Raises:
+        UnknownFormat: If it is no text.
+        BadEncoding: If no encoding fits.
+    """
+    if options.encoding:
+        return _known_encoding(options.encoding, name)
+    with source.open("rb") as file:
+        head = file.read(_CHUNK)
+        if marked := next((encoding for mark, encoding in _BOMS if head.startswith(mark)), None):
+            return marked
+        if b"\0" in head:
+            raise UnknownFormat(
+                name,
+                f"byte {head.index(0)} is zero, so that this is no text",
+                "Land it under its right suffix, or give its `encoding`",
+            )
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        wrong = b""
+        chunk = head
+        try:
+            while chunk:
+                wrong = chunk
+                decoder.decode(chunk)
+                chunk = file.read(_CHUNK)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            # Around the first byte that is not UTF-8 there is something to tell encodings apart by.
+            return _likely_encoding(wrong, error.start, name)
+    return "utf-8"
+
+
+def _likely_encoding(chunk: bytes, at: int, name: str) -> str:
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(chunk[max(0, at - 2**13) : at + 2**15]).best()
+    if best is None:
+        raise BadEncoding(
+            name, "it is not UTF-8, nor of any encoding that can be told from it", "Give its `encoding`"
+        )
+    return best.encoding
+
+
+def _known_encoding(encoding: str, name: str) -> str:
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError:
+        raise BadEncoding(
+            name, f"{encoding!r} is no encoding that is known", "Name one such as utf-8 or latin-1"
+        ) from None
+
+
+def _declared_encoding(source: Path) -> str | None:
+    with source.open("rb") as file:
+        head = file.read(4096)
+    if any(head.startswith(mark) for mark, _ in _BOMS) or not (found := _DECLARED.search(head)):
+        return None
+    try:
+        return codecs.lookup(found[1].decode()).name
+    except LookupError:
+        return None
+
+
+def _decoded(source: Path, name: str, encoding: str) -> Iterator[tuple[str, int]]:
+    """Yield the text in chunks, each with how many bytes have been read."""
+    with source.open("rb") as file:
+        try:
+            with TextIOWrapper(file, encoding) as text:
+                while chunk := text.read(_CHUNK):
+                    yield chunk, file.tell()
+        except UnicodeError as error:
+            reason = f"it is not {encoding} throughout ({error})"[:200]
+            raise BadEncoding(name, reason, "Give its `encoding`") from error
