@@ -1,0 +1,192 @@
+"""Rows of any table in DuckDB, under positional names, so that no name that a person gave reaches SQL."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from mlassets.sections import close_matches, shown
+from resources.errors import MlassetsError
+from resources.query import BadQuery, Purpose, reading_files, sql_text
+
+if TYPE_CHECKING:
+    import duckdb
+
+SECONDS = 900.0
+EXAMPLES = 3
+
+_INTEGERS = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+)
+
+
+class NotMeasured(BadQuery):
+    """A look at all rows failed, or passed a limit."""
+
+
+LOOK = Purpose("look at all rows", NotMeasured)
+
+
+class NoSuchColumn(MlassetsError):
+    """A table lacks a column that something is expected of."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one table: Parquet files on this machine, or an Arrow table or dataset.
+
+    Attributes:
+        files: The files, which are read together: a column that one of them lacks is null there.
+        data: An Arrow table or dataset, where there are no files.
+        names: What people call the files, by path.
+    """
+
+    files: tuple[Path, ...] = ()
+    data: Any = None
+    names: Mapping[Path, str] = field(default_factory=dict)
+
+
+class View:
+    """One table in an open DuckDB.
+
+    Attributes:
+        name: Its name in SQL.
+        columns: The name of every column in SQL, by its own name.
+        types: DuckDB's type of every column, by its own name.
+        n: How many rows it has.
+    """
+
+    def __init__(self, connection: "duckdb.DuckDBPyConnection", name: str, rows: Rows) -> None:
+        self._connection, self.name, self._rows = connection, name, rows
+        if rows.files:
+            listed = ", ".join(sql_text(str(path)) for path in rows.files)
+            source = f"read_parquet([{listed}], union_by_name = true)"
+        else:
+            source = f"{name}_data"
+            connection.register(source, rows.data)
+        described = self.rows(f"DESCRIBE SELECT * FROM {source}")
+        names = [str(row[0]) for row in described] if rows.files else rows.data.schema.names
+        self.columns = {one: f"c{i}" for i, one in enumerate(names)}
+        self.types = {one: str(row[1]) for one, row in zip(names, described, strict=True)}
+        self._source = f"{source} AS {name}({', '.join(self.columns.values())})"
+        connection.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {self._source}")
+        self.n = int(self.ask(f"SELECT count(*) FROM {name}")[0])
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query's answer.
+
+        Raises:
+            NotMeasured: If the query fails.
+        """
+        import duckdb
+
+        try:
+            return self._connection.execute(query).fetchall()
+        except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+            raise
+        except duckdb.Error as error:
+            raise LOOK.wrong(f"failed: {' '.join(str(error).split(chr(10) * 2)[0].split())[:300]}") from None
+
+    def ask(self, query: str) -> tuple[Any, ...]:
+        """Return the only row of a query's answer."""
+        return self.rows(query)[0]
+
+    def column(self, name: str) -> str:
+        """Return the name of a column in SQL.
+
+        Raises:
+            NoSuchColumn: If there is none of that name.
+        """
+        if name not in self.columns:
+            raise NoSuchColumn(f"there is no column {shown(name)}; {close_matches(name, self.columns)}")
+        return self.columns[name]
+
+    def type(self, name: str) -> str:
+        """Return DuckDB's type of a column.
+
+        Raises:
+            NoSuchColumn: If there is none of that name.
+        """
+        self.column(name)
+        return self.types[name]
+
+    def register(self, name: str, values: Sequence[Any]) -> str:
+        """Make values a table of one column `v`, and return its name in SQL."""
+        place = f"{self.name}_{name}"
+        self._connection.register(place, pa.table({"v": pa.array(values)}))
+        return place
+
+    def examples(self, broken: str, columns: Sequence[str]) -> tuple[str, ...]:
+        """Return some rows for which `broken` is true: the values of some columns and, where it is known, the place."""
+        told = [f"left(CAST({self.columns[name]} AS VARCHAR), 80)" for name in columns]
+        told += [f"{self.name}.filename", f"{self.name}.file_row_number"] if self._rows.files else []
+        found = self.rows(
+            f"SELECT {', '.join(told) or 'NULL'} FROM {self._source} WHERE {broken} LIMIT {EXAMPLES}"
+        )
+        return tuple(self._example(columns, row) for row in found)
+
+    def _example(self, columns: Sequence[str], row: tuple[Any, ...]) -> str:
+        values = row[: len(columns)]
+        text = (
+            _value(values[0])
+            if len(columns) == 1
+            else ", ".join(f"{name} {_value(value)}" for name, value in zip(columns, values, strict=True))
+        )
+        if self._rows.files:
+            path, number = row[-2:]
+            text += f" in row {number + 1:,} of {self._rows.names.get(Path(path), Path(path).name)}"
+        return text
+
+
+def _value(value: Any) -> str:
+    return "null" if value is None else shown(value, 80)
+
+
+def family_of(kind: str) -> str:
+    """Return what a DuckDB type is: text, integer, number, boolean, date, timestamp, or its own name.
+
+    >>> family_of("DECIMAL(10,2)"), family_of("TIMESTAMP WITH TIME ZONE"), family_of("BIGINT[]")
+    ('number', 'timestamp', 'bigint[]')
+    """
+    if kind.endswith("]"):
+        return kind.lower()
+    if kind in _INTEGERS:
+        return "integer"
+    if kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL"):
+        return "number"
+    if kind == "VARCHAR" or kind.startswith("ENUM"):
+        return "text"
+    if kind.startswith("TIMESTAMP"):
+        return "timestamp"
+    return kind.lower()
+
+
+@contextmanager
+def opened(
+    tables: Mapping[str, Rows], *, memory: str = "1GB", threads: int | None = None
+) -> Iterator[dict[str, View]]:
+    """Give tables in one DuckDB that reaches nothing else, by name, to be looked at within the block.
+
+    Args:
+        tables: The rows, by any name.
+        memory: Limit of the memory that is used before rows spill to the disk.
+        threads: How many threads to use; one for each core by default.
+    """
+    files = [path for rows in tables.values() for path in rows.files]
+    cores = threads or os.cpu_count() or 1
+    with reading_files(files, memory=memory, seconds=SECONDS, threads=cores, purpose=LOOK) as connection:
+        yield {
+            name: View(connection, f"t{number}", rows) for number, (name, rows) in enumerate(tables.items())
+        }
