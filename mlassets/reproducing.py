@@ -383,9 +383,13 @@ class _Scratch:
         """Copy the landed files that this version took, with the times that they had."""
         parameters = self.thing.parameters
         held = {one["hash"] for one in before.parameters["files"]} if before else set()
-        new = [one for one in parameters["files"] if one["hash"] not in held]
-        pattern = str(parameters["pattern"])
-        zones = [zone_of(glob, self._settings) for glob in (f"landing/{pattern}", pattern)]
+        # A file is named once for each of its tables; where others are read otherwise now, all of them are new.
+        again = before is not None and before.parameters.get("options") != parameters.get("options")
+        files = {one["name"]: one for one in parameters["files"] if again or one["hash"] not in held}
+        new = list(files.values())
+        pattern, place = str(parameters["pattern"]), parameters.get("place")
+        globs = [f"{place.rstrip('/')}/{pattern}"] if place else [f"landing/{pattern}", pattern]
+        zones = [zone_of(glob, self._settings) for glob in globs]
         gone = []
         for one in [*new, *parameters["quarantined"]]:
             target = self.home / "landing" / one["name"]
@@ -429,9 +433,10 @@ class _Scratch:
 def _spec_of_source(thing: Thing) -> dict[str, Any]:
     """Return a spec that does nothing but name the source and where its files land."""
     name = thing.partition["source"]
+    options = thing.parameters.get("options", {})
     return {
         "project": "reproduced",
-        "sources": {name: f"landing/{thing.parameters['pattern']}"},
+        "sources": {name: {"files": f"landing/{thing.parameters['pattern']}", **options}},
         "draw": {"sql": f'SELECT * FROM "{name}"'},  # noqa: S608 - it is never run
         "target": {"column": "none", "task": "regression"},
     }

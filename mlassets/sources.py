@@ -159,7 +159,7 @@ class SourceSpec(Section):
         fetch: Where the files are fetched from.
         stale_after: For how long at most no file may land before somebody is told.
 
-    The others are those of `ReadOptions`; `unpacked` is written with its unit.
+    The others are those of `ReadOptions`; `unpacked` may have a unit.
     """
 
     files: str = ""
@@ -180,7 +180,7 @@ class SourceSpec(Section):
     tables: Annotated[tuple[str, ...], BeforeValidator(_texts)] | None = None
     records: str | None = None
     on_bad_rows: Literal["fail", "skip"] = "fail"
-    unpacked: Memory | None = None
+    unpacked: Annotated[StrictInt, Field(gt=0)] | Memory | None = None
     fetch: FetchSpec | None = None
     stale_after: Duration | None = None
 
@@ -253,7 +253,8 @@ class SourceSpec(Section):
         """How the files are read, as far as the spec says."""
         given = {name: getattr(self, name) for name in _READING}
         if self.unpacked is not None:
-            given["unpacked"] = memory_bytes(self.unpacked)
+            size = self.unpacked
+            given["unpacked"] = size if isinstance(size, int) else memory_bytes(size)
         return ReadOptions(**given)
 
     @property

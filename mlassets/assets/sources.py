@@ -16,9 +16,11 @@ class SourcesConfig(dg.Config):
 
     Attributes:
         quiet_seconds: Files that may still be written to are looked at again after this time; 0 takes all at once.
+        again: Names of refused files that are tried once more, or forgotten if they are gone.
     """
 
     quiet_seconds: float = 1.0
+    again: list[str] = []
 
 
 @dg.asset(
@@ -40,13 +42,16 @@ def sources(
     same bytes again makes no version.
     """
     name = context.partition_key
+    spec = home.source(name)
     with taking(
         name,
-        zone_of(home.source(name).files, home.settings),
+        zone_of(spec.files, home.settings),
         home.store.latest(SOURCES, Partition.source(name)),
+        options=spec.options,
         quarantine=home.settings.quarantine,
         code_version=CODE_VERSIONS[SOURCES],
         quiet_seconds=config.quiet_seconds,
+        again=config.again,
     ) as taken:
         for note in taken.notes:
             context.log.info(note)

@@ -54,6 +54,26 @@ class UnsafeArchive(UnreadableFile):
     """An archive that would unpack to too much, or reach out of where it is unpacked; nothing of it is read."""
 
 
+class WrongType(BadRow):
+    """A value is not of the type that was given for its column."""
+
+
+class NotRecords(UnreadableFile):
+    """The file is of its format, but holds nothing that could be the rows of a table."""
+
+
+class Protected(UnreadableFile):
+    """The file is encrypted, and nobody asks for its password."""
+
+
+class UnsafeXml(UnreadableFile):
+    """An XML file declares entities, or wants something fetched: neither is needed for data, and both can do harm."""
+
+
+class TooLarge(UnreadableFile):
+    """What the file says it holds would not fit into memory."""
+
+
 class RaggedRows(BadRow):
     """A row has more or fewer values than the header has names, or a quote is never closed."""
 
@@ -94,6 +114,17 @@ class SeveralTables(UnreadableFile):
 
 class ReaderFailed(UnreadableFile):
     """A reader stopped at content that it does not know; a fault of the reader's, whatever the file is."""
+
+
+class ClosedFile(UnreadableFile):
+    """The file is there, but whoever runs this may not open it."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(
+            file,
+            "it is there, but cannot be opened",
+            "Give the user that mlassets runs as the right to read it; it is then tried again",
+        )
 
 
 class ChangedWhileRead(UnreadableFile):

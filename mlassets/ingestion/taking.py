@@ -1,7 +1,8 @@
 """From the landing zone to a source: what is new, and the version of the source that holds it.
 
 A source holds, for every name that ever landed, the bytes that landed under it last. The same bytes under two names
-count once. What cannot be read is noted in quarantine and left where it is; everything else goes on without it.
+count once. What cannot be read is noted in quarantine and left where it is; everything else goes on without it. Files
+are read again when it is said otherwise how to read them.
 """
 
 import json
@@ -11,8 +12,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -23,20 +25,22 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from blake3 import blake3
 
-from mlassets.ingestion.errors import ChangedWhileRead, UnreadableFile
-from mlassets.ingestion.formats import ConvertedTable, convert_one, suffix_of
+from mlassets.ingestion.errors import ChangedWhileRead, ClosedFile, SeveralTables, UnreadableFile
+from mlassets.ingestion.formats import Converted, ConvertedTable, Progress, convert
 from mlassets.ingestion.landing import (
     LandedFile,
     Listing,
+    excerpt_of,
     fingerprint,
     list_landing,
+    note_rejected,
     remove_note,
     settled,
     write_note,
 )
 from mlassets.ingestion.options import ReadOptions
 from mlassets.ingestion.schemas import reconcile
-from resources.lake import Folder, Lake, open_lake
+from resources.lake import Folder, Lake, NotInLake, open_lake
 from resources.settings import Settings
 from resources.snapshot import Snapshot
 from resources.store import Store
@@ -44,6 +48,10 @@ from resources.things import Component, Draft, Partition, Thing
 
 LANDING = "landing"
 STEP = "sources"
+# In place of a hash: the file cannot be opened. Nobody writes to a file to open it to others, so it is tried each time.
+CLOSED = "closed"
+# More at a time would not be faster for long, and each takes memory.
+_WORKERS = min(4, os.cpu_count() or 1)
 
 
 class Described(Protocol):
@@ -65,10 +73,12 @@ class Zone:
     Attributes:
         place: The folder, or the S3 prefix, that `pattern` is relative to.
         pattern: Glob of the source's files.
+        place_is_home: Whether that is the landing zone, or the home.
     """
 
     place: Lake
     pattern: str
+    place_is_home: bool = True
 
     def listing(self) -> Listing:
         """Return what is there now.
@@ -80,10 +90,20 @@ class Zone:
             return list_landing(self.pattern, self.place.fs, self.place.root)
 
     def fingerprint(self, file: LandedFile) -> str:
-        """Return the BLAKE3 hash of a listed file's bytes."""
-        if isinstance(self.place, Folder):
+        """Return the BLAKE3 hash of a listed file's bytes, or `CLOSED` if they are there but not for us to read.
+
+        Raises:
+            FileNotFoundError: If the file is gone.
+            NotInLake: If it is gone, from S3.
+        """
+        if not isinstance(self.place, Folder):
+            return self.place.hash_of(file.name)
+        try:
             return fingerprint(self.place.fs, f"{self.place.root}/{file.name}")
-        return self.place.hash_of(file.name)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            return CLOSED
 
     @contextmanager
     def local(self, file: LandedFile, content: str, folder: Path) -> Iterator[Path]:
@@ -104,9 +124,14 @@ class Zone:
                 raise ChangedWhileRead(file.name)
             return
         fetched = folder / "landed"
-        if self.place.fetch(file.name, fetched) != content:
-            raise ChangedWhileRead(file.name)
-        yield fetched
+        try:
+            if self.place.fetch(file.name, fetched) != content:
+                raise ChangedWhileRead(file.name)
+            yield fetched
+        except NotInLake as error:
+            raise ChangedWhileRead(file.name) from error
+        finally:
+            fetched.unlink(missing_ok=True)
 
 
 def _is_another(path: Path, file: LandedFile) -> bool:
@@ -130,7 +155,7 @@ def zone_of(glob: str, settings: Settings) -> Zone:
         fixed = list(takewhile(lambda part: not any(character in part for character in "*?["), parts[:-1]))
         place = "/".join([bucket, *fixed])
         landing = landing_place(f"s3://{place}", settings.s3_endpoint, settings.patience)
-        return Zone(landing, "/".join(parts[len(fixed) :]))
+        return Zone(landing, "/".join(parts[len(fixed) :]), place_is_home=False)
     folder, _, rest = glob.partition("/")
     if folder == LANDING and rest:
         return Zone(landing_place(settings.landing, settings.s3_endpoint, settings.patience), rest)
@@ -228,16 +253,19 @@ def plan_landing(
         noted = before.get(name, {})
         last = [LandedFile(file, size, mtime_ns) for file, (size, mtime_ns, _) in noted.items()]
         found = settled(last, listing, now_ns=now_ns or time.time_ns(), quiet_seconds=quiet_seconds)
-        known = _Known(seen.latest(STEP, Partition.source(name)))
+        known, read_as = _Known(seen.latest(STEP, Partition.source(name))), hash_of_options(source.options)
         hashes: dict[str, str] = {}
-        hashed = 0
+        hashed = gone = 0
         for file in found.ready:
             content = known.hash_of(file)
             if content is None and noted.get(file.name, [])[:2] == [file.size, file.mtime_ns]:
-                content = noted[file.name][2]
+                content = noted[file.name][2] if noted[file.name][2] != CLOSED else None
             if content is None and (not hashed or time.monotonic() < until):
-                content = zone.fingerprint(file)
                 hashed += 1
+                try:
+                    content = zone.fingerprint(file)
+                except (FileNotFoundError, NotInLake):
+                    gone += 1
             if content is not None:
                 hashes[file.name] = content
         # Of what was taken and has not changed since, the source's own version knows enough.
@@ -246,51 +274,72 @@ def plan_landing(
             for file in listing.files
             if known.hash_of(file) is None
         }
-        left = len(found.ready) - len(hashes)
+        left = len(found.ready) - len(hashes) - gone
         if left:
             notes.append(f"{name}: {left:,} of {len(found.ready):,} files are left for the next look")
             continue
-        wanted = known.hashes_with(hashes)
-        if wanted != known.hashes:
-            parts = [known.version, source.files, *sorted(wanted)]
+        wanted = known.looked_at_with(hashes, read_as)
+        if wanted != set(known.looked_at.values()):
+            parts = [known.version, source.files, *sorted(":".join(filter(None, one)) for one in wanted)]
             requests[name] = str(blake3("\n".join(parts).encode()).hexdigest()[:24])
     return LandingPlan(requests, json.dumps(after), tuple(notes))
+
+
+def hash_of_options(options: ReadOptions) -> str:
+    """Return a hash of how files are read; nothing at all where everything is found out."""
+    given = options.as_dict()
+    text = json.dumps(given, sort_keys=True, ensure_ascii=False)
+    return str(blake3(text.encode()).hexdigest()[:16]) if given else ""
 
 
 class _Known:
     """What the newest version of a source holds and what it refused."""
 
-    def __init__(self, thing: Thing | None) -> None:
+    def __init__(self, thing: Thing | None, forgotten: Collection[str] = ()) -> None:
         self.thing = thing
         parameters = thing.parameters if thing else {"files": [], "quarantined": []}
-        self.files: dict[str, dict[str, Any]] = {one["name"]: one for one in parameters["files"]}
-        self.refused: dict[str, dict[str, Any]] = {one["name"]: one for one in parameters["quarantined"]}
+        self.files: dict[str, list[dict[str, Any]]] = {}
+        for one in parameters["files"]:
+            self.files.setdefault(one["name"], []).append(one)
+        self.refused: dict[str, dict[str, Any]] = {
+            one["name"]: one for one in parameters["quarantined"] if one["name"] not in forgotten
+        }
 
     @property
     def version(self) -> str:
         return self.thing.id if self.thing else ""
 
     @property
-    def looked_at(self) -> dict[str, str]:
-        """Hash of the bytes that were looked at last under every name, taken or refused."""
-        return {name: str(one["hash"]) for name, one in {**self.files, **self.refused}.items()}
+    def records(self) -> Iterator[dict[str, Any]]:
+        """What is known of every table of every file."""
+        for tables in self.files.values():
+            yield from tables
 
     @property
-    def hashes(self) -> set[str]:
-        """Hashes of all bytes that were looked at last."""
-        return set(self.looked_at.values())
+    def looked_at(self) -> dict[str, tuple[str, str]]:
+        """Hash of the bytes that were looked at last under every name, taken or refused, and how they were read."""
+        last = {**{name: tables[0] for name, tables in self.files.items()}, **self.refused}
+        return {name: (str(one["hash"]), read_as_of(one)) for name, one in last.items()}
 
     def hash_of(self, file: LandedFile) -> str | None:
         """The hash of a file that nobody has written to since it was looked at."""
-        for one in (self.files.get(file.name), self.refused.get(file.name)):
-            if one and one["size"] == file.size and one["mtime_ns"] == file.mtime_ns:
+        for one in (*self.files.get(file.name, ())[:1], self.refused.get(file.name)):
+            same = one and one["size"] == file.size and one["mtime_ns"] == file.mtime_ns
+            if one and same and one["hash"] != CLOSED:
                 return str(one["hash"])
         return None
 
-    def hashes_with(self, landed: Mapping[str, str]) -> set[str]:
-        """Hashes of what the source should have looked at, given what lies in the landing zone now."""
+    def looked_at_with(self, landed: Mapping[str, str], read_as: str) -> set[tuple[str, str]]:
+        """What the source should have looked at, given what lies in the landing zone now, and how it is read."""
         kept = {content for name, content in self.looked_at.items() if name not in landed}
-        return kept | set(landed.values())
+        return kept | {(content, read_as) for content in landed.values()}
+
+
+def read_as_of(record: Mapping[str, Any]) -> str:
+    """Return the hash of the options that a file was read with, from its record."""
+    read_as = record.get("options", "")
+    # Records of old say here what was found out about the file.
+    return read_as if isinstance(read_as, str) else ""
 
 
 @dataclass(frozen=True)
@@ -312,9 +361,12 @@ def taking(
     zone: Zone,
     known: Thing | None,
     *,
+    options: ReadOptions | None = None,
     quarantine: Path,
     code_version: str,
     quiet_seconds: float = 1.0,
+    again: Collection[str] = (),
+    progress: Progress | None = None,
 ) -> Iterator[Taken]:
     """Convert what is new in a landing zone; the draft's files exist as long as the context does.
 
@@ -322,23 +374,35 @@ def taking(
         source: Name of the source.
         zone: Where its files land.
         known: Its newest version.
+        options: How its files are read.
         quarantine: Where notes on refused files go.
         code_version: Code version of the step.
         quiet_seconds: Files that may still be written to are looked at again after this time; 0 takes all at once.
+        again: Names of refused files that are tried once more, or forgotten if they are gone.
+        progress: Called with "bytes", how many bytes were read and how many there are.
     """
-    before = _Known(known)
+    options = options or ReadOptions()
+    before, read_as = _Known(known, forgotten=again), hash_of_options(options)
     listing = zone.listing()
     files: Sequence[LandedFile] = listing.files
     if quiet_seconds and settled((), listing, now_ns=time.time_ns()).waiting:
         time.sleep(quiet_seconds)
-        again = zone.listing()
-        files = settled(listing.files, again, now_ns=time.time_ns()).ready
-    hashes = {file.name: before.hash_of(file) or zone.fingerprint(file) for file in files}
-    if before.hashes_with(hashes) == before.hashes:
+        later = zone.listing()
+        files = settled(listing.files, later, now_ns=time.time_ns()).ready
+    hashes = {}
+    for file in files:
+        # One that went since the listing is as if it never was there.
+        with suppress(FileNotFoundError, NotInLake):
+            hashes[file.name] = before.hash_of(file) or zone.fingerprint(file)
+    files = [file for file in files if file.name in hashes]
+    if not again and before.looked_at_with(hashes, read_as) == set(before.looked_at.values()):
         yield Taken(None, ())
         return
     with tempfile.TemporaryDirectory(prefix="mlassets-") as folder:
-        yield _take(source, zone, before, files, hashes, quarantine, code_version, Path(folder))
+        reading = _Reading(zone, Path(folder), options, progress)
+        taken = _take(source, zone, before, files, hashes, quarantine, code_version, reading)
+        same = taken.draft is not None and known is not None and taken.draft.parameters == known.parameters
+        yield Taken(None, taken.notes) if same else taken
 
 
 def _take(
@@ -349,9 +413,10 @@ def _take(
     hashes: Mapping[str, str],
     quarantine: Path,
     code_version: str,
-    folder: Path,
+    reading: "_Reading",
 ) -> Taken:
-    reading = _Reading(zone, folder)
+    held = {one["hash"] for one in before.records if read_as_of(one) == reading.read_as}
+    reading.read_ahead([(file, hashes[file.name]) for file in files if hashes[file.name] not in held])
     errors: dict[str, UnreadableFile] = {}
     changing: list[str] = []
     while True:
@@ -362,7 +427,7 @@ def _take(
             changing += [str(fitted.errors[name]) for name in moved]
             files = [file for file in files if file.name not in moved]
             hashes = {name: content for name, content in hashes.items() if name not in moved}
-            if before.hashes_with(hashes) == before.hashes:
+            if before.looked_at_with(hashes, reading.read_as) == set(before.looked_at.values()):
                 return Taken(None, tuple(changing))
             continue
         # Where a file is refused, what was taken under its name before stays until a readable file replaces it. The
@@ -378,65 +443,133 @@ def _take(
     refused = {name: one for name, one in before.refused.items() if name not in hashes}
     for file in files:
         error = fitted.errors.get(file.name)
+        tables = fitted.records.get(file.name, ())
         if error:
-            write_note(quarantine, source, file, error)
-            refused[file.name] = {**_record(file, hashes), "reason": str(error)}
-        elif file.name in fitted.records:
+            write_note(quarantine, source, file, error, excerpt=reading.excerpts.get(file.name))
+            refused[file.name] = {**_record(file, hashes, reading.read_as), "reason": str(error)}
+        elif not any(one.get("rejected") for one in tables):
             remove_note(quarantine, source, file.name)
+        elif file.name in fitted.rejects:
+            rows = sum(one["rows"] for one in tables)
+            note_rejected(quarantine, source, file, fitted.rejects[file.name], rows)
+    records = [one for tables in fitted.records.values() for one in tables]
+    options = reading.options.as_dict()
     draft = Draft(
         files=fitted.files,
         schema=fitted.schema if fitted.files else None,
         parameters={
             "pattern": zone.pattern,
-            "files": sorted(fitted.records.values(), key=lambda one: str(one["name"])),
+            **({} if zone.place_is_home else {"place": zone.place.location("")}),
+            **({"options": options} if options else {}),
+            "files": sorted(records, key=lambda one: (str(one["name"]), str(one.get("table", "")))),
             "quarantined": sorted(refused.values(), key=lambda one: str(one["name"])),
         },
         metrics={
-            "rows": sum(one["rows"] for one in fitted.records.values()),
+            "rows": sum(one["rows"] for one in records),
             "files": len(fitted.records),
             "quarantined": len(refused),
-            "landed_bytes": sum(one["size"] for one in fitted.records.values()),
+            "rejected": sum(one.get("rejected", 0) for one in records),
+            "landed_bytes": sum(tables[0]["size"] for tables in fitted.records.values()),
         },
         code_version=code_version,
     )
     return Taken(draft, (*fitted.notes, *changing))
 
 
-def _record(file: LandedFile, hashes: Mapping[str, str]) -> dict[str, Any]:
+def _record(file: LandedFile, hashes: Mapping[str, str], read_as: str) -> dict[str, Any]:
     return {
         "name": file.name,
         "size": file.size,
         "mtime_ns": file.mtime_ns,
         "hash": hashes[file.name],
+        "options": read_as,
     }
 
 
 class _Reading:
-    """Converts landed files, each one once."""
+    """Converts landed files, each one once, several at a time.
 
-    def __init__(self, zone: Zone, folder: Path) -> None:
-        self._zone, self._folder = zone, folder
-        self._done: dict[tuple[str, str], tuple[Path, ConvertedTable] | UnreadableFile] = {}
+    Attributes:
+        options: How they are read.
+        read_as: Hash of that.
+        excerpts: By name of a file that cannot be read: what it looks like where it is wrong.
+    """
 
-    def read(self, file: LandedFile, content: str) -> tuple[Path, ConvertedTable]:
-        """Return where a file's rows are as Parquet, and what they are.
+    def __init__(
+        self, zone: Zone, folder: Path, options: ReadOptions, progress: Progress | None = None
+    ) -> None:
+        self._zone, self._folder, self.options = zone, folder, options
+        self.read_as = hash_of_options(options)
+        self.excerpts: dict[str, str] = {}
+        self._done: dict[tuple[str, str], Converted | UnreadableFile] = {}
+        self._progress = progress
+        self._bytes: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
+
+    def read_ahead(self, files: Sequence[tuple[LandedFile, str]]) -> None:
+        """Convert files that will be asked for, in parallel; equal bytes are converted once."""
+        once = {content: file for file, content in reversed(files)}
+        self._sizes = {file.name: file.size for file in once.values()}
+        with ThreadPoolExecutor(min(_WORKERS, len(once)) or 1, thread_name_prefix="reading") as threads:
+            work = [threads.submit(self._read, file, content) for content, file in once.items()]
+            try:
+                for one in work:
+                    one.result()
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
+
+    def read(self, file: LandedFile, content: str) -> Converted:
+        """Return a file's tables as Parquet files.
 
         Raises:
             UnreadableFile: If the file cannot be taken.
         """
-        key = (file.name, content)
-        if key not in self._done:
-            sink = self._folder / f"{len(self._done)}.parquet"
-            try:
-                with self._zone.local(file, content, self._folder) as path:
-                    converted = convert_one(path, file.name, sink)
-                self._done[key] = sink, converted
-            except UnreadableFile as error:
-                self._done[key] = error
-        found = self._done[key]
+        found = self._done.get((file.name, content)) or self._read(file, content)
         if isinstance(found, UnreadableFile):
             raise found
         return found
+
+    def _read(self, file: LandedFile, content: str) -> Converted | UnreadableFile:
+        # Readers name their files themselves; a folder each keeps what is fetched apart.
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        found: Converted | UnreadableFile
+        try:
+            if content == CLOSED:
+                raise ClosedFile(file.name)
+            with self._zone.local(file, content, folder) as path:
+                try:
+                    found = convert(path, file.name, folder, self.options, progress=self._told(file))
+                    found = replace(found, tables=tables_together(file.name, found, self.options))
+                except UnreadableFile as error:
+                    self.excerpts[file.name] = excerpt_of(path, error)
+                    raise
+        except UnreadableFile as error:
+            found = error
+        self._done[file.name, content] = found
+        self._told(file)("bytes", file.size, file.size)
+        return found
+
+    def _told(self, file: LandedFile) -> Progress:
+        def told(what: str, done: int, total: int) -> None:
+            if self._progress is not None and what == "bytes" and total:
+                # What readers count may be unpacked bytes; the share is what they know.
+                self._bytes[file.name] = min(file.size, file.size * done // total)
+                self._progress("bytes", sum(list(self._bytes.values())), sum(self._sizes.values()))
+
+        return told
+
+
+def tables_together(file: str, converted: Converted, options: ReadOptions) -> tuple[ConvertedTable, ...]:
+    """Return the tables of a file that make up one source together.
+
+    Raises:
+        SeveralTables: If nobody named them, and their columns say that they are different things.
+    """
+    shapes = {frozenset(name.casefold() for name in table.schema.names) for table in converted.tables}
+    if len(shapes) > 1 and options.tables is None:
+        raise SeveralTables(file, [table.name for table in converted.tables])
+    return converted.tables
 
 
 @dataclass
@@ -444,10 +577,11 @@ class _Fitted:
     """Which files make up the source, in one schema, and which do not fit."""
 
     schema: pa.Schema
-    records: dict[str, dict[str, Any]]
+    records: dict[str, list[dict[str, Any]]]
     files: dict[str, Path | Component]
     errors: dict[str, UnreadableFile]
     notes: list[str]
+    rejects: dict[str, list[Path]]
 
 
 def _fit(
@@ -458,63 +592,88 @@ def _fit(
     errors: Mapping[str, UnreadableFile],
 ) -> _Fitted:
     """Fit the landed files together, but for those whose errors are known."""
-    contents = set(hashes.values())
+    contents = {content for name, content in hashes.items() if name not in errors}
+    held: dict[str, list[dict[str, Any]]] = {}
+    for one in before.records:
+        if read_as_of(one) == reading.read_as:
+            held.setdefault(one["hash"], []).append(one)
     records = {
-        name: one
-        for name, one in before.files.items()
-        if name not in hashes or (name in errors and one["hash"] not in contents)
+        name: tables
+        for name, tables in before.files.items()
+        # What lies there under another name now, and is to be read otherwise, is taken from there.
+        if (name not in hashes and (tables[0]["hash"] not in contents or tables[0]["hash"] in held))
+        or (name in errors and tables[0]["hash"] not in contents)
     }
-    held = {one["hash"]: one for one in before.files.values()}
     components = before.thing.files if before.thing else {}
+    kept = [one for tables in records.values() for one in tables]
+    again = [one for content in contents for one in held.get(content, ())]
     fitted = _Fitted(
-        _schema_of(before, contents | {one["hash"] for one in records.values()}),
+        _schema_of(before, {one["component"] for one in (*kept, *again)}),
         records,
-        {one["component"]: components[one["component"]] for one in records.values()},
+        {one["component"]: components[one["component"]] for one in kept},
         dict(errors),
         [f"quarantined: {error}" for error in errors.values()],
+        {},
     )
-    taken = {one["hash"] for one in records.values()}
+    taken = {one["hash"] for one in kept}
     for file in landed:
-        record = _record(file, hashes)
         if file.name in errors:
             continue
+        record = _record(file, hashes, reading.read_as)
         if record["hash"] in taken:
             fitted.notes.append(f"{file.name}: the same bytes are there under another name")
             continue
         if old := held.get(record["hash"]):
-            record = {**old, **record}
-            fitted.files[old["component"]] = components[old["component"]]
+            records[file.name] = [{**one, **record} for one in old]
+            fitted.files |= {one["component"]: components[one["component"]] for one in old}
         else:
             try:
-                sink, converted = reading.read(file, record["hash"])
-                fitted.schema = reconcile(fitted.schema, converted.schema, file.name)
+                converted = reading.read(file, record["hash"])
+                schema = fitted.schema
+                for table in converted.tables:
+                    schema = reconcile(schema, table.schema, file.name)
             except UnreadableFile as error:
                 fitted.errors[file.name] = error
                 fitted.notes.append(f"quarantined: {error}")
                 continue
-            record |= {
-                "component": f"{file.name}.{record['hash'][:12]}.parquet",
-                "rows": converted.rows,
-                "schema": {field.name: str(field.type) for field in converted.schema},
-                "format": (suffix_of(file.name) or "").removeprefix("."),
-                "options": dict(converted.found),
-            }
-            fitted.files[record["component"]] = sink
-            fitted.notes.append(f"{file.name}: {converted.rows:,} rows taken")
+            fitted.schema = schema
+            records[file.name] = []
+            for table in converted.tables:
+                one = record | _record_of_table(file.name, record["hash"], converted, table)
+                records[file.name].append(one)
+                fitted.files[one["component"]] = table.path
+            rows = sum(table.rows for table in converted.tables)
+            rejected = sum(table.rejected for table in converted.tables)
+            fitted.rejects[file.name] = [table.rejects for table in converted.tables if table.rejects]
+            lost = f", {rejected:,} rejected" if rejected else ""
+            fitted.notes.append(f"{file.name}: {rows:,} rows taken{lost}")
+            fitted.notes += [f"{file.name}: {note}" for note in converted.notes]
         taken.add(record["hash"])
-        records[file.name] = record
     return fitted
 
 
+def _record_of_table(file: str, content: str, converted: Converted, table: ConvertedTable) -> dict[str, Any]:
+    name = f"{file}#{table.name}" if table.name else file
+    return {
+        "table": table.name,
+        "component": f"{name}.{content[:12]}.parquet",
+        "rows": table.rows,
+        "rejected": table.rejected,
+        "schema": {field.name: str(field.type) for field in table.schema},
+        "format": converted.format,
+        "found": {**converted.found, **table.found},
+    }
+
+
 def _schema_of(before: _Known, staying: Collection[str]) -> pa.Schema:
-    """Return the schema that new files must fit: that of all files which stay, given by their hashes.
+    """Return the schema that new files must fit: that of all tables which stay, given by their components.
 
     A file that is replaced no longer has a say, so that a wrong type can be corrected by landing the file again.
     """
     if before.thing is None or before.thing.schema is None:
         return pa.schema([])
-    stay = [one for one in before.files.values() if one["hash"] in staying]
-    if len(stay) == len(before.files):
+    stay = [one for one in before.records if one["component"] in staying]
+    if len(stay) == len(list(before.records)):
         return before.thing.schema
     schema = pa.schema([])
     for one in stay:

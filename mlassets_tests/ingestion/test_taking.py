@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlassets.ingestion.formats import convert_one
+from mlassets.ingestion.formats import convert
 from mlassets.ingestion.landing import QuarantineNote, read_notes
 from mlassets.ingestion.taking import LandingPlan, plan_landing, taking, zone_of
 from mlassets.sources import SourceSpec
@@ -469,13 +469,13 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_the_next_look(
     zone.land("a.csv", "x\n1\n")
     zone.land("b.csv", "x\n2\n")
 
-    def convert_slowly(path: Path, name: str, sink: Path) -> Any:
-        converted = convert_one(path, name, sink)
+    def convert_slowly(path: Path, name: str, *rest: Any, **how: Any) -> Any:
+        converted = convert(path, name, *rest, **how)
         if name.endswith("b.csv") and "3" not in path.read_text():
             zone.land("b.csv", "x\n3\n")
         return converted
 
-    monkeypatch.setattr("mlassets.ingestion.taking.convert_one", convert_slowly)
+    monkeypatch.setattr("mlassets.ingestion.taking.convert", convert_slowly)
     zone.take()
     assert zone.rows == [{"x": 1}]
     assert any("changed while it was being read" in note for note in zone.notes)
