@@ -19,6 +19,7 @@ from mlassets.quality.displays import Display
 from mlassets.quality.judging import DoesNotApply, Observation, judge
 from mlassets.quality.model_metrics import ModelMetrics, metrics_verdict
 from mlassets.quality.schema_contract import schema_changes
+from mlassets.quality.text_verdicts import LOOKED_AT_FIRST, TextRows
 from resources.errors import MlassetsError
 from resources.roles import ROW_KEY, SPLIT, features_of, target_of
 from resources.verdicts import Limit, Verdict
@@ -58,6 +59,7 @@ def judge_draw(
     sample: int = SAMPLE,
     seed: int = 0,
     with_display: bool = True,
+    texts: TextRows | None = None,
 ) -> Judgement:
     """Judge the rows of a draw: the integrity suite.
 
@@ -75,6 +77,7 @@ def judge_draw(
         sample: Rows that deepchecks sees.
         seed: Seed of the sample.
         with_display: Whether to keep tables and figures for the report.
+        texts: What observes the columns that hold texts; by default they are compared with no earlier ones.
 
     Raises:
         NotJudgeable: If the table has no column `target`.
@@ -135,6 +138,7 @@ def judge_draw(
         "no_duplicate_rows": rows.duplicates,
         "no_conflicting_labels": rows.conflicting_labels,
         "data_is_like_the_champions": drift,
+        **(texts or _texts_of(table, target, sample, seed, with_display)).observations(),
     }
     return _judge("integrity", task, limits, own, judged, with_display)
 
@@ -258,6 +262,43 @@ def _splits(table: pa.Table, task: Task, sample: int, seed: int, estimator: Any)
         estimator=estimator,
         seed=seed,
         drawn_from=total,
+    )
+
+
+def judge_texts(suite: Suite, texts: TextRows, limits: Mapping[str, Limit]) -> Judgement:
+    """Judge the columns that hold texts by themselves, where a suite does not do so.
+
+    Args:
+        suite: Whose entries on texts are held against them.
+        texts: What observes the columns.
+        limits: Limits that the spec moves.
+    """
+    observations = texts.observations()
+    judged = {
+        entry.claim: judge(entry, limits, observations[entry.claim])
+        for entry in checks_of(suite)
+        if entry.claim in observations
+    }
+    return Judgement(
+        tuple(verdict for verdict, _ in judged.values()),
+        {claim: shown for claim, (_, shown) in judged.items() if shown},
+    )
+
+
+def _texts_of(table: pa.Table, target: str, sample: int, seed: int, show: bool) -> TextRows:
+    def rows() -> Any:
+        import pyarrow.dataset as ds
+
+        return ds.dataset(table)
+
+    return TextRows(
+        rows,
+        table.num_rows,
+        lambda: table[:LOOKED_AT_FIRST],
+        label=target,
+        sample=sample,
+        seed=seed,
+        show=show,
     )
 
 

@@ -92,12 +92,14 @@ def _like_each_other(texts: Sequence[str]) -> Any:
     # The bins estimate what is shared to within 0.05 (one standard deviation): what is near the bound is counted.
     unsure = np.flatnonzero(np.abs(alike - LIKE) < 0.15)[:_MOST_COUNTED]
     for i in unsure:
-        one, other = (
-            {texts[k][at : at + _RUN] for at in range(max(1, len(texts[k]) - _RUN + 1))} for k in pairs[i]
-        )
+        one, other = (_runs(texts[int(k)]) for k in pairs[i])
         shared = len(one & other)
         alike[i] = shared / (len(one) + len(other) - shared)
     return pairs[alike >= LIKE]
+
+
+def _runs(text: str) -> set[str]:
+    return {text[at : at + _RUN] for at in range(max(1, len(text) - _RUN + 1))}
 
 
 def _marks(texts: Sequence[str]) -> Any:

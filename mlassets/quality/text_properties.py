@@ -7,6 +7,7 @@ each figure is counted for all texts at once.
 import unicodedata
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -94,15 +95,9 @@ def _batches(texts: pa.ChunkedArray) -> Iterator[pa.Array]:
         chunk = pc.cast(chunk, pa.string()) if chunk.type != pa.string() else chunk
         lengths = np.minimum(pc.fill_null(pc.utf8_length(chunk), 0).to_numpy(zero_copy_only=False), LONGEST)
         part = np.cumsum(lengths, dtype=np.int64) // _BATCH
-        for start, stop in zip(
-            *_runs(part) if len(part) else (np.array([0]), np.array([len(chunk)])), strict=True
-        ):
+        cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(chunk)]
+        for start, stop in pairwise(cuts):
             yield chunk.slice(start, stop - start)
-
-
-def _runs(of: Any) -> tuple[Any, Any]:
-    starts = np.flatnonzero(np.r_[True, of[1:] != of[:-1]])
-    return starts, np.r_[starts[1:], len(of)]
 
 
 def _of_batch(texts: pa.Array) -> pa.Table:
