@@ -6,6 +6,9 @@ content gives equal bytes), one family of errors, and no trace of a file that co
 """
 
 import json
+import re
+import zipfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +39,8 @@ from resources.errors import MlassetsError
 
 ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 64 * 2**20
+_HEAD_BYTES = 4096
+_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\x1a\x1b")
 EVERY_TABLE = "*"
 
 # What is counted, how much of it is done, how much of it there is: as the bars of the command line take it.
@@ -53,12 +58,18 @@ class Format:
         what: What it is, for people, with its article.
         reader: Module and name of its `Reader`, joined by a colon; imported when the first such file is read.
         magic: First bytes of such files, any one of them; none for text.
+        offset: Where these stand.
     """
 
     suffix: str
     what: str
     reader: str
     magic: tuple[bytes, ...] = ()
+    offset: int = 0
+
+    def begins(self, head: bytes) -> bool:
+        """Say whether a file that begins so can be of this format."""
+        return head.startswith(self.magic, self.offset) if self.magic else True
 
     @property
     def name(self) -> str:
@@ -78,6 +89,7 @@ _ZSTANDARD = (b"\x28\xb5\x2f\xfd",)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _DELIMITED = "mlassets.ingestion.delimited:read_delimited"
+_JSON = "mlassets.ingestion.json_records"
 _DOCUMENTS = "mlassets.ingestion.documents"
 _ARCHIVE = "mlassets.ingestion.archives:read_archive"
 
@@ -87,8 +99,18 @@ FORMATS: Mapping[str, Format] = {
         # Delimited text
         Format(".csv", "a CSV file", _DELIMITED),
         Format(".csv.gz", "a gzipped CSV file", _DELIMITED, _GZIP),
+        Format(".tsv", "a file of tab-separated values", _DELIMITED),
+        Format(".tsv.gz", "a gzipped file of tab-separated values", _DELIMITED, _GZIP),
+        Format(".tab", "a file of tab-separated values", _DELIMITED),
+        Format(".psv", "a file of values separated by bars", _DELIMITED),
+        Format(".txt", "a text file", "mlassets.ingestion.delimited:read_txt"),
+        Format(".fwf", "a file of fixed width", "mlassets.ingestion.fixed_width:read_fixed_width"),
         # Tables
         Format(".parquet", "a Parquet file", "mlassets.ingestion.columnar:read_parquet", (b"PAR1",)),
+        Format(".json", "a JSON document", f"{_JSON}:read_json"),
+        Format(".geojson", "a GeoJSON document", f"{_JSON}:read_json"),
+        Format(".jsonl", "a file of JSON lines", f"{_JSON}:read_jsonl"),
+        Format(".ndjson", "a file of JSON lines", f"{_JSON}:read_jsonl"),
         # Documents
         Format(".pdf", "a PDF", f"{_DOCUMENTS}:read_pdf", (b"%PDF",)),
         Format(".docx", "a Word document", f"{_DOCUMENTS}:read_word", (*_ZIP, _OLE)),
@@ -96,7 +118,7 @@ FORMATS: Mapping[str, Format] = {
         Format(".markdown", "a Markdown document", f"{_DOCUMENTS}:read_markdown"),
         # Archives
         Format(".zip", "a ZIP archive", _ARCHIVE, _ZIP),
-        Format(".tar", "a TAR archive", _ARCHIVE),
+        Format(".tar", "a TAR archive", _ARCHIVE, (b"ustar",), offset=257),
         Format(".tar.gz", "a gzipped TAR archive", _ARCHIVE, _GZIP),
         Format(".tgz", "a gzipped TAR archive", _ARCHIVE, _GZIP),
         Format(".tar.bz2", "a TAR archive in bzip2", _ARCHIVE, _BZIP2),
@@ -407,14 +429,88 @@ def format_of(source: Path, name: str, options: ReadOptions) -> Format:
     Raises:
         UnknownFormat: If it is none that is taken in, or its first bytes are of another.
     """
+    with source.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
     if options.format is not None:
         suffix: str | None = f".{options.format.removeprefix('.').lower()}"
+        if suffix not in FORMATS:
+            known = ", ".join(one.name for one in FORMATS.values())
+            raise UnknownFormat(name, f"{options.format!r} is no format that is known", f"Name one of {known}")
     else:
-        suffix = suffix_of(name)
+        suffix = suffix_of(name) or _suffix_by_content(source, head)
     if suffix is None or suffix not in FORMATS:
         supported = ", ".join(FORMATS)
         raise UnknownFormat(name, "files of this kind are not taken in", f"Land one of {supported}")
-    return FORMATS[suffix]
+    wanted = FORMATS[suffix]
+    if wanted.magic and not wanted.begins(head):
+        other = _magic_of(source, head)
+        what = other.what if other else "something else"
+        raise UnknownFormat(
+            name,
+            f"by its name this is {wanted.what}, by its first bytes {what}",
+            "Land it under its right suffix, or once more if it was cut off or damaged",
+        )
+    if not wanted.magic and (other := _magic_of(source, head)) is not None:
+        raise UnknownFormat(
+            name,
+            f"this is {other.what}, whatever its name says ({wanted.what})",
+            "Land it under its right suffix",
+        )
+    return wanted
+
+
+def _magic_of(source: Path, head: bytes) -> Format | None:
+    """Return the format whose first bytes these are, the most general one of several; None if it may be text."""
+    found = [one for one in FORMATS.values() if one.magic and one.begins(head)]
+    if not found or (_is_text(head) and not head.startswith(b"%PDF")):
+        return None
+    if head.startswith(b"PK"):
+        inside = _suffix_in_zip(source)
+        if inside in FORMATS:
+            return FORMATS[inside]
+        found = [one for one in found if one.suffix == ".zip"] or found
+    return min(found, key=lambda one: len(one.suffix))
+
+
+def _suffix_by_content(source: Path, head: bytes) -> str | None:
+    """Return the suffix that a file without one should have had, if its first bytes tell."""
+    if (found := _magic_of(source, head)) is not None:
+        return found.suffix
+    if not _is_text(head):
+        return None
+    from mlassets.ingestion.delimited import is_delimited
+
+    start = head.decode("utf-8-sig", "ignore").lstrip()[:512].lower()
+    if start.startswith(("{", "[")):
+        return ".jsonl" if re.match(r"\{.*\}\s*\n\s*\{", start) else ".json"
+    if start.startswith(("<!doctype html", "<html")):
+        return ".html"
+    if start.startswith("<"):
+        return ".xml"
+    return ".csv" if is_delimited(source) else ".txt"
+
+
+def _suffix_in_zip(source: Path) -> str:
+    """Return the suffix of what a ZIP archive is by the names in it."""
+    try:
+        with zipfile.ZipFile(source) as archive:
+            names = set(archive.namelist())
+            if "mimetype" in names and archive.getinfo("mimetype").file_size < 200:
+                kind = archive.read("mimetype").decode("ascii", "replace").strip()
+                if kind == "application/vnd.oasis.opendocument.spreadsheet":
+                    return ".ods"
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zlib.error):
+        return ".zip"
+    if "xl/workbook.bin" in names:
+        return ".xlsb"
+    if "xl/workbook.xml" in names:
+        return ".xlsx"
+    return ".docx" if "word/document.xml" in names else ".zip"
+
+
+def _is_text(head: bytes) -> bool:
+    """Say whether these are characters of UTF-8 or of an encoding of one byte each, without controls."""
+    return not _CONTROLS.intersection(head)
 
 
 def read(source: Path, name: str, options: ReadOptions, tables: Tables) -> tuple[Format, Mapping[str, Any]]:
