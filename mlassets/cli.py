@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from mlassets.commands import browsing as browsing_commands
 from mlassets.commands import comparing, finding
+from mlassets.commands import knowledge as knowledge_commands
 from mlassets.commands import lineage as lineage_commands
 from mlassets.commands import retaining as retaining_commands
 from mlassets.commands import storing as storing_commands
@@ -69,6 +70,7 @@ app = typer.Typer(
 catalog = typer.Typer(help="The index of all Things.", no_args_is_help=True)
 app.add_typer(catalog, name="catalog")
 app.add_typer(browsing_commands.app)
+app.add_typer(knowledge_commands.app)
 app.add_typer(lineage_commands.app)
 app.add_typer(retaining_commands.app)
 app.add_typer(storing_commands.app)
