@@ -14,14 +14,26 @@ from mlassets.sections import SOURCE_NAME, Column, Columns, Duration, Section, W
 
 TYPES = ("text", "integer", "number", "boolean", "date", "timestamp", "decimal(p,s)")
 
-# What a right value looks like, by field below `expect`.
+# What a right value looks like, by field; a field deep below has the example of its name.
 EXAMPLES = {
-    "": "expect: {key: [flight, day], columns: {delay: {type: number, range: [-120, 3000]}}}",
-    "key": "key: [carrier, flight, time_hour]",
-    "columns": "columns: {carrier: {values: [AA, UA]}, dep_delay: {type: number, range: [-120, 3000]}}",
-    "rules": 'rules: [{name: lands after it departs, sql: "arr_time >= dep_time"}]',
-    "same_in": "same_in: {payments: {keys: [order_id], sums: [amount]}}",
-    "arrives": "arrives: {column: time_hour, every: 35d, within: 2d}",
+    "expect": "expect: {key: [flight, day], columns: {delay: {type: number, range: [-120, 3000]}}}",
+    "expect.key": "key: [carrier, flight, time_hour]",
+    "expect.columns": "columns: {carrier: {values: [AA, UA]}, dep_delay: {type: number, range: [-120, 3000]}}",
+    "expect.type": "type: integer",
+    "expect.range": "range: [0, 100]   or   range: [2020-01-01, null]",
+    "expect.values": "values: [AA, UA]",
+    "expect.pattern": 'pattern: "[A-Z]{2}[0-9]{1,4}"',
+    "expect.length": "length: [2, 40]",
+    "expect.nulls": "nulls: 0.05",
+    "expect.unique": "unique: true",
+    "expect.reference": "reference: carriers.code",
+    "expect.rules": 'rules: [{name: lands after it departs, sql: "arr_time >= dep_time"}]',
+    "expect.sql": 'sql: "arr_time >= dep_time"',
+    "expect.dimension": "dimension: accuracy",
+    "expect.same_in": "same_in: {payments: {keys: [order_id], sums: [amount]}}",
+    "expect.arrives": "arrives: {column: time_hour, every: 35d, within: 2d}",
+    "expect.every": "every: 35d",
+    "expect.within": "within: 2d",
 }
 
 _DECIMAL = re.compile(r"decimal\((\d{1,2}), ?(\d{1,2})\)")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,9 +24,11 @@ from pydantic import (
     model_validator,
 )
 
+from mlassets.expectations import EXAMPLES as EXPECT_EXAMPLES
+from mlassets.expectations import Expectations
 from mlassets.modelling.metrics import CANDIDATES, DEFAULT_METRIC, METRICS
 from mlassets.quality.checks import CHECKS
-from mlassets.rules import DEFAULT_RULES, FORMS, parse_limit, parse_rule
+from mlassets.rules import DEFAULT_RULES, FORMS, MovedLimits, parse_rule
 from mlassets.sections import (
     SLUG,
     SLUG_LENGTH,
@@ -59,7 +61,6 @@ from mlassets.sources import (
 )
 from resources.errors import MlassetsError
 from resources.query import BadDraw, tables_of
-from resources.verdicts import Limit, Severity
 
 TaskName = Literal["binary", "multiclass", "regression"]
 ColumnKind = Literal["numeric", "categorical", "boolean", "datetime", "text"]
@@ -350,49 +351,14 @@ class AggregateSpec(Section):
     method: Literal["weighted", "unweighted"] = "weighted"
 
 
-def _limit(severity: Severity) -> Callable[[Any], Any]:
-    def parse(given: Any) -> Any:
-        if isinstance(given, Limit):
-            return given
-        if isinstance(given, Mapping):
-            # As a spec's own text has it.
-            given = f"{given.get('op')} {given.get('value')}"
-        limit = parse_limit(given, severity) if isinstance(given, str) else None
-        if limit is None:
-            raise ValueError(
-                f'{shown(given)} is not a limit; write a comparison in quotes, such as ">= 0.60"'
-            )
-        return limit
-
-    return parse
-
-
-class ChecksSpec(Section):
+class ChecksSpec(MovedLimits):
     """Limits and severities that this project moves; all other checks keep their defaults.
 
     Attributes:
-        fail: By metric, claim or measure: the limit whose breach blocks what is downstream.
-        warn: The same for limits whose breach informs.
         sample: Rows that sampling checks look at.
     """
 
-    fail: Mapping[str, Annotated[Limit, BeforeValidator(_limit("ERROR"))]] = {}
-    warn: Mapping[str, Annotated[Limit, BeforeValidator(_limit("WARN"))]] = {}
     sample: Annotated[StrictInt, Field(ge=100, le=10_000_000)] = 10_000
-
-    @model_validator(mode="after")
-    def _one_limit_each(self) -> "ChecksSpec":
-        both = [name for name in self.warn if name in self.fail]
-        if both:
-            raise WrongError(
-                *((("warn", name), "stands under `fail` as well; keep one of the two") for name in both)
-            )
-        return self
-
-    @property
-    def limits(self) -> dict[str, Limit]:
-        """The moved limits by metric, claim or measure, each with its severity."""
-        return {**self.fail, **self.warn}
 
 
 class ReviewSpec(Section):
@@ -662,6 +628,7 @@ class ProjectSpec(Section):
         retrain: When it runs again.
         rework: Where work goes that is not accepted.
         stale_after: For how long at most no file may land, by source, before somebody is told.
+        expect: What is expected of the rows of a draw.
     """
 
     project: str
@@ -683,6 +650,7 @@ class ProjectSpec(Section):
     retrain: RetrainSpec = RetrainSpec()
     rework: ReworkSpec = ReworkSpec()
     stale_after: Mapping[str, Duration] = {}
+    expect: Expectations = Expectations()
 
     # Fields are validated in the order above, and each validator sees the right ones among those before it:
     # so one pass finds contradictions between sections as well as mistakes inside them.
@@ -947,7 +915,10 @@ def _place(where: Place, document: Any) -> Place:
 
 # Whatever is said of a source has one example, however deep it stands.
 _EXAMPLES |= {f"sources.{field.rpartition('.')[2]}": example for field, example in SOURCE_EXAMPLES.items()}
-_GRAMMAR = Grammar(ProjectSpec, _EXAMPLES, nested=("retrain", "sources"), named_by="project", place=_place)
+_EXAMPLES |= EXPECT_EXAMPLES
+_GRAMMAR = Grammar(
+    ProjectSpec, _EXAMPLES, nested=("retrain", "expect", "sources"), named_by="project", place=_place
+)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """The rules of a review: how they are written, and whether they are met. Text in, no code is ever run."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import BeforeValidator, model_validator
+
+from mlassets.sections import Section, WrongError, shown
 from resources.verdicts import Limit, Severity, Verdict
 
 NO_FAILED_ERROR = "no failed verdict of severity ERROR"
@@ -102,6 +105,49 @@ def parse_limit(text: str, severity: Severity) -> Limit | None:
     """Return a limit such as `>= 0.60`, or None if `text` is none."""
     match = _LIMIT.fullmatch(text.strip()) if len(text) < 100 else None
     return Limit(match[1], float(match[2]), severity) if match else None  # type: ignore[arg-type]  # the pattern's own five
+
+
+def _limit(severity: Severity) -> Callable[[Any], Any]:
+    def parse(given: Any) -> Any:
+        if isinstance(given, Limit):
+            return given
+        if isinstance(given, Mapping):
+            # As a spec's own text has it.
+            given = f"{given.get('op')} {given.get('value')}"
+        limit = parse_limit(given, severity) if isinstance(given, str) else None
+        if limit is None:
+            raise ValueError(
+                f'{shown(given)} is not a limit; write a comparison in quotes, such as ">= 0.60"'
+            )
+        return limit
+
+    return parse
+
+
+class MovedLimits(Section):
+    """Limits and severities that a spec moves; all other checks keep their defaults.
+
+    Attributes:
+        fail: By metric, claim or measure: the limit whose breach blocks what is downstream.
+        warn: The same for limits whose breach informs.
+    """
+
+    fail: Mapping[str, Annotated[Limit, BeforeValidator(_limit("ERROR"))]] = {}
+    warn: Mapping[str, Annotated[Limit, BeforeValidator(_limit("WARN"))]] = {}
+
+    @model_validator(mode="after")
+    def _one_limit_each(self) -> "MovedLimits":
+        both = [name for name in self.warn if name in self.fail]
+        if both:
+            raise WrongError(
+                *((("warn", name), "stands under `fail` as well; keep one of the two") for name in both)
+            )
+        return self
+
+    @property
+    def limits(self) -> dict[str, Limit]:
+        """The moved limits by metric, claim or measure, each with its severity."""
+        return {**self.fail, **self.warn}
 
 
 def parse_rule(text: str) -> Rule | None:

@@ -23,7 +23,11 @@ from pydantic import (
     model_validator,
 )
 
+from mlassets.expectations import EXAMPLES as EXPECT_EXAMPLES
+from mlassets.expectations import Expectations
 from mlassets.ingestion.options import ReadOptions
+from mlassets.quality.checks import checks_of
+from mlassets.rules import MovedLimits
 from mlassets.sections import (
     SLUG_LENGTH,
     SOURCE_NAME,
@@ -66,6 +70,9 @@ SOURCE_EXAMPLES = {
     "on_bad_rows": "on_bad_rows: skip",
     "unpacked": 'unpacked: "50GB"',
     "stale_after": "stale_after: 36h",
+    "checks": 'checks: {fail: {values_are_valid: "<= 0.001"}, warn: {file_drift: "<= 0.4"}}',
+    "checks.fail": 'fail: {values_are_valid: "<= 0.001"}',
+    "checks.warn": 'warn: {file_drift: "<= 0.4"}',
     "fetch": "fetch: {url: https://example.org/flights.csv, every: 6h}",
     "fetch.url": "url: https://example.org/flights.csv",
     "fetch.database": "database: postgresql://reader@db.example.org/operations",
@@ -158,6 +165,8 @@ class SourceSpec(Section):
         description: One sentence for people.
         fetch: Where the files are fetched from.
         stale_after: For how long at most no file may land before somebody is told.
+        expect: What is expected of its rows.
+        checks: Limits and severities of its verdicts that are moved.
 
     The others are those of `ReadOptions`; `unpacked` may have a unit.
     """
@@ -183,6 +192,22 @@ class SourceSpec(Section):
     unpacked: Annotated[StrictInt, Field(gt=0)] | Memory | None = None
     fetch: FetchSpec | None = None
     stale_after: Duration | None = None
+    expect: Expectations = Expectations()
+    checks: MovedLimits = MovedLimits()
+
+    @field_validator("checks")
+    @classmethod
+    def _known_checks(cls, checks: MovedLimits) -> MovedLimits:
+        known = [name for entry in checks_of("sources") for name in (entry.claim, entry.measure)]
+        wrong = [
+            ((section, name), f"{shown(name)} is no check of a source; {close_matches(name, known)}")
+            for section in ("fail", "warn")
+            for name in getattr(checks, section)
+            if name not in known
+        ]
+        if wrong:
+            raise WrongError(*wrong)
+        return checks
 
     @model_validator(mode="before")
     @classmethod
@@ -343,7 +368,9 @@ class LoadedSources:
         return frozenset(error.file.stem for error in self.errors)
 
 
-_GRAMMAR = Grammar(SourceSpec, {"": SOURCE_EXAMPLES["files"], **SOURCE_EXAMPLES})
+_GRAMMAR = Grammar(
+    SourceSpec, {"": SOURCE_EXAMPLES["files"], **SOURCE_EXAMPLES, **EXPECT_EXAMPLES}, nested=("expect",)
+)
 
 
 def load_source(path: Path) -> SourceSpec:

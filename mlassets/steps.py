@@ -3,6 +3,7 @@
 A change to `review:` concerns review alone; nothing before it runs again.
 """
 
+from mlassets.expectations import Expectations
 from mlassets.projects import ProjectSpec
 from resources.query import tables_of
 from resources.snapshot import Snapshot, snapshot_of
@@ -65,6 +66,12 @@ def step_hash(spec: ProjectSpec, step: str) -> str:
         bare = {name: source.only_files for name, source in spec.sources.items()}
         spec = spec.model_copy(update={"sources": bare})
     return spec.hash_of(*concerns)
+
+
+def limits_hash(spec: ProjectSpec, step: str) -> str:
+    """Return the hash of what a step's versions are judged by: they are judged again when it moves."""
+    expects = step == DRAW_DATA and spec.expect != Expectations()
+    return spec.hash_of("checks", *(["expect"] if expects else []))
 
 
 def draw_reads(spec: ProjectSpec) -> list[str]:

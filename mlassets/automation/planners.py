@@ -30,6 +30,7 @@ from mlassets.steps import (
     SOURCES,
     STEPS,
     draw_reads,
+    limits_hash,
     look_at,
     step_hash,
 )
@@ -122,7 +123,9 @@ class _Planner:
     def __init__(self, spec: ProjectSpec, seen: Snapshot, now: datetime) -> None:
         self._spec, self._seen, self._now = spec, seen, now
         self._hashes = {step: step_hash(spec, step) for step in STEPS}
-        self._limits = spec.hash_of("checks")
+        self._limits = dict.fromkeys(STEPS, limits_hash(spec, MODEL)) | {
+            DRAW_DATA: limits_hash(spec, DRAW_DATA)
+        }
         self._reads = draw_reads(spec)
         self._draws_freely, self._scheduled = uses_drift(spec.retrain), uses_schedule(spec.retrain)
 
@@ -268,10 +271,9 @@ class _Planner:
         own = self._seen.judged(newest.id) if newest is not None else None
         if own is None:
             return self._due(step, partition, "checks", "its checks never ended", read)
-        if any(mark.get(LIMITS, self._limits) != self._limits for mark in own.marks):
-            return self._due(
-                step, partition, "limits", "the spec's checks changed", read, also=[self._limits]
-            )
+        limits = self._limits[step]
+        if any(mark.get(LIMITS, limits) != limits for mark in own.marks):
+            return self._due(step, partition, "limits", "the spec's checks changed", read, also=[limits])
         return self._reworked(step, partition, read)
 
     def _reworked(self, step: str, partition: Partition, read: list[Thing]) -> Decision:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pyarrow as pa
 
+from mlassets.checks.expecting import rows_of_sources
 from mlassets.checks.reporting import declare, report
 from mlassets.home import Home
 from mlassets.partitions import segments
@@ -23,6 +24,7 @@ def verdicts_on(home: Home, draw_data: Thing) -> "Judgement":
     from mlassets.quality.suites import judge_draw
 
     spec = home.project(draw_data.partition.key)
+    others, unknown = rows_of_sources(home, spec.expect.sources)
     return judge_draw(
         draw_data.table(),
         target=spec.target.column,
@@ -33,6 +35,10 @@ def verdicts_on(home: Home, draw_data: Thing) -> "Judgement":
         date=spec.split.column if spec.split.by == "time" else None,
         known_schema=_schema_relied_on(home, draw_data),
         champion=_champion_rows(home, draw_data),
+        expected=spec.expect,
+        others=others,
+        unknown=unknown,
+        drawn_at=draw_data.created_at,
         sample=spec.checks.sample,
         seed=spec.seed,
     )

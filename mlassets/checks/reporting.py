@@ -9,7 +9,7 @@ import dagster as dg
 
 from mlassets.home import Home
 from mlassets.quality.checks import Suite, checks_of
-from mlassets.steps import LIMITS
+from mlassets.steps import LIMITS, limits_hash
 from resources.things import Thing, new_id
 from resources.verdicts import Verdict
 
@@ -124,4 +124,4 @@ _SEVERITIES = {"ERROR": dg.AssetCheckSeverity.ERROR, "WARN": dg.AssetCheckSeveri
 def _limits_of(home: Home, thing: Thing) -> dict[str, str]:
     """Return what tells later whether a verdict was found under the limits that the spec has then."""
     spec = home.projects().specs.get(thing.partition.get("project") or "")
-    return {LIMITS: spec.hash_of("checks")} if spec else {}
+    return {LIMITS: limits_hash(spec, thing.step)} if spec else {}

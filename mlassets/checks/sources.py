@@ -1,26 +1,73 @@
-"""Verdicts on a source: could every landed file be taken, and does it still have the columns relied on?"""
+"""Verdicts on a source: is every landed file taken, has it the columns relied on, is it what is expected?"""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from mlassets.checks.expecting import rows_of_sources
 from mlassets.checks.reporting import declare, report
 from mlassets.home import Home
 from mlassets.partitions import sources as by_source
 from mlassets.quality.steps import landed_files_are_taken, schema_contract
+from mlassets.sources import SourceSpec
 from mlassets.steps import SOURCES
 from resources.things import Thing
+
+if TYPE_CHECKING:
+    from mlassets.quality.suites import Judgement
+
+
+def verdicts_on(home: Home, source: Thing) -> "Judgement":
+    """Whether a source can be relied on, before anything is drawn from it."""
+    from mlassets.quality.dimensions import Arrived
+    from mlassets.quality.rows import rows_of
+    from mlassets.quality.sources import judge_source
+
+    spec = home.sources().get(source.partition["source"], SourceSpec())
+    newest = home.store.history(SOURCES, source.partition, limit=2)
+    previous = next((one for one in newest if one.id < source.id), None)
+    refused = {one["name"]: one["reason"] for one in source.parameters["quarantined"]}
+    limits = spec.checks.limits
+    ready = [
+        landed_files_are_taken(refused, n=len(source.parameters["files"]), limits=limits),
+        schema_contract(
+            previous.schema if previous else None, source.schema, n=source.rows or 0, limits=limits
+        ),
+    ]
+    known = {one.hash for one in previous.files.values()} if previous else set()
+    new = [name for name, one in source.files.items() if one.hash not in known]
+    others, unknown = rows_of_sources(home, spec.expect.sources)
+    return judge_source(
+        rows_of(source) if source.files else None,
+        spec.expect,
+        ready=ready,
+        new=rows_of(source, new) if new else None,
+        arrived=Arrived(
+            at=_landed(source, new) or source.created_at,
+            before=_landed(previous) if previous else None,
+            earlier=rows_of(previous) if previous and previous.files else None,
+        ),
+        others=others,
+        unknown=unknown,
+        limits=limits,
+    )
 
 
 @dg.multi_asset_check(name="sources_checks", specs=declare(SOURCES, "sources", by_source))
 def sources_checks(
     context: dg.AssetCheckExecutionContext, sources: Thing, home: Home
 ) -> Iterator[dg.AssetCheckResult]:
-    """What landed was taken or is quarantined with a reason; no column was lost."""
-    before = home.store.history(SOURCES, sources.partition, limit=2)[1:]
-    refused = {one["name"]: one["reason"] for one in sources.parameters["quarantined"]}
-    verdicts = [
-        landed_files_are_taken(refused, n=len(sources.parameters["files"])),
-        schema_contract(before[0].schema if before else None, sources.schema, n=sources.rows or 0),
+    """Whether a source can be relied on, before anything is drawn from it."""
+    yield from report(home, sources, verdicts_on(home, sources), context.run.run_id)
+
+
+def _landed(source: Thing, files: list[str] | None = None) -> datetime | None:
+    """Return when the newest of a source's files landed, or of some of them, by what the landing zone said."""
+    times = [
+        one["mtime_ns"]
+        for one in source.parameters["files"]
+        if files is None or one.get("component") in files
     ]
-    yield from report(home, sources, verdicts, context.run.run_id)
+    return datetime.fromtimestamp(max(times) / 1e9, UTC) if times else None

@@ -17,8 +17,6 @@ from resources.roles import ROW_KEY, SPLIT, features_of, target_of
 # From this many rows on, a target with one value is no chance but a mistake. Training asks for as many.
 FEWEST_ROWS = 50
 
-Range = tuple[float | None, float | None]
-
 
 def share(count: float, n: float) -> float:
     """Return `count / n`, and 0 of nothing."""
@@ -170,27 +168,6 @@ class DrawRows:
         shares = {c: share(count, self.n) for c, count in zip(floats, counts, strict=True)}
         column, most = worst(shares)
         found = f"`{column}` is infinite or NaN in {most:.2%} of the rows." if most else "All are finite."
-        return Observation(most, self.n, found, {"columns": only_broken(shares)})
-
-    def range_violations(self, ranges: Mapping[str, Range]) -> Observation:
-        """Measure the share of values outside their stated range, per column."""
-        self._need_rows()
-        if not ranges:
-            raise DoesNotApply("no range is stated for any column", self.n)
-        shares = {}
-        for column, (low, high) in ranges.items():
-            if column not in self._rows.table.column_names:
-                raise DoesNotApply(f"a range is stated for `{column}`, which is not in the draw", self.n)
-            name = self._rows.sql(column)
-            bounds = [
-                f"{name} {op} {float(end)!r}" for op, end in (("<", low), (">", high)) if end is not None
-            ]
-            (outside,) = self._rows.ask(f"SELECT count(*) FROM rows WHERE {' OR '.join(bounds) or 'false'}")
-            shares[column] = share(outside, self.n)
-        column, most = worst(shares)
-        found = (
-            f"`{column}` leaves its range in {most:.2%} of the rows." if most else "All keep their ranges."
-        )
         return Observation(most, self.n, found, {"columns": only_broken(shares)})
 
     def single_value_columns(self) -> Observation:

@@ -10,7 +10,7 @@ and asset checks declared without importing deepchecks.
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from resources.verdicts import Limit, Severity
@@ -74,6 +74,69 @@ def _at_least(value: float, severity: Severity = "WARN") -> Limit:
     return Limit(">=", value, severity)
 
 
+def _dimensions(suite: Suite) -> tuple[CheckEntry, ...]:
+    """The dimensions of data quality, of which uniqueness is `keys_are_unique`."""
+    return (
+        CheckEntry(
+            "values_are_accurate",
+            "inaccurate_values",
+            suite,
+            ALL_TASKS,
+            "Accuracy: largest share, over declared rules and reference tables, of rows that are not true.",
+            _at_most(0),
+            own=True,
+        ),
+        CheckEntry(
+            "values_are_complete",
+            "missing_values",
+            suite,
+            ALL_TASKS,
+            "Completeness: largest share, in a column, of missing values beyond those that may be missing.",
+            _at_most(0),
+            own=True,
+        ),
+        CheckEntry(
+            "columns_are_consistent",
+            "inconsistent_rows",
+            suite,
+            ALL_TASKS,
+            "Consistency: largest share, over declared rules, of rows that contradict themselves or another source; "
+            "for a sum, how far it is apart.",
+            _at_most(0),
+            own=True,
+        ),
+        CheckEntry(
+            "values_are_valid",
+            "invalid_values",
+            suite,
+            ALL_TASKS,
+            "Validity: largest share, in a column, of values without the type, range, length or pattern they must "
+            "have, or not among those listed.",
+            _at_most(0),
+            own=True,
+        ),
+        CheckEntry(
+            "data_is_timely",
+            "lateness",
+            suite,
+            ALL_TASKS,
+            "Timeliness: what time the newest row took to come, as a share of what it may take.",
+            _at_most(1),
+            own=True,
+        ),
+    )
+
+
+_KEYS = CheckEntry(
+    "keys_are_unique",
+    "key_duplicates",
+    "integrity",
+    ALL_TASKS,
+    "Uniqueness: largest share, over the key and unique columns, of rows beyond the first with the same value.",
+    _at_most(0, "ERROR"),
+    own=True,
+)
+
 _INTEGRITY = (
     CheckEntry(
         "draw_holds_rows",
@@ -111,15 +174,8 @@ _INTEGRITY = (
         _at_most(0.05),
         own=True,
     ),
-    CheckEntry(
-        "keys_are_unique",
-        "key_duplicates",
-        "integrity",
-        ALL_TASKS,
-        "Share of rows beyond the first with the same key.",
-        _at_most(0, "ERROR"),
-        own=True,
-    ),
+    _KEYS,
+    *_dimensions("integrity"),
     CheckEntry(
         "columns_are_filled",
         "nulls",
@@ -135,15 +191,6 @@ _INTEGRITY = (
         "integrity",
         ALL_TASKS,
         "Largest share of infinite or not-a-number values in a numeric feature.",
-        _at_most(0),
-        own=True,
-    ),
-    CheckEntry(
-        "values_keep_their_ranges",
-        "range_violations",
-        "integrity",
-        ALL_TASKS,
-        "Largest share of values outside the range stated for a column.",
         _at_most(0),
         own=True,
     ),
@@ -274,6 +321,79 @@ _INTEGRITY = (
         own=True,
         needs_rows=10,
         noisy=True,
+    ),
+)
+
+
+def _texts(suite: Suite) -> tuple[CheckEntry, ...]:
+    """Return the entries on columns of texts, which sources and draws have alike."""
+    return (
+        CheckEntry(
+            "texts_are_usual",
+            "text_outliers",
+            suite,
+            ALL_TASKS,
+            "Largest share, in a column of texts, of texts that are unusual in one property (length, words, kinds of "
+            "characters, script), as deepchecks' NLP check measures it on a sample; or that hold unreadable characters.",
+            _at_most(0.05),
+            own=True,
+        ),
+        CheckEntry(
+            "texts_are_not_repeated",
+            "text_repeats",
+            suite,
+            ALL_TASKS,
+            "Largest share, in a column of texts, of texts beyond the first that say the same: to the letter, on all "
+            "rows, or nearly so (four fifths of their runs of five characters), on a sample.",
+            _at_most(0.1),
+            own=True,
+        ),
+        CheckEntry(
+            "texts_keep_their_properties",
+            "text_property_drift",
+            suite,
+            ALL_TASKS,
+            "Largest drift of a property of new texts from earlier ones (Kolmogorov-Smirnov or Cramer's V, as "
+            "deepchecks' NLP check measures them, 0 to 1).",
+            Limit("<", 0.2),
+            own=True,
+            needs_rows=10,
+            noisy=True,
+        ),
+        CheckEntry(
+            "texts_keep_their_meaning",
+            "text_embedding_drift",
+            suite,
+            ALL_TASKS,
+            "How well a classifier tells new texts from earlier ones by their embeddings: 2 x AUC - 1, not below 0.",
+            Limit("<", 0.25),
+            own=True,
+            needs_rows=50,
+            noisy=True,
+        ),
+    )
+
+
+_LABELLED_TEXTS = (
+    CheckEntry(
+        "like_texts_share_a_label",
+        "text_conflicting_labels",
+        "integrity",
+        CLASSES,
+        "Largest share, in a column of texts, of texts that occur with several values of the target, case and "
+        "punctuation apart (deepchecks' NLP check, on a sample).",
+        _at_most(0.05),
+        own=True,
+    ),
+    CheckEntry(
+        "texts_do_not_give_the_target_away",
+        "text_label_correlation",
+        "integrity",
+        CLASSES,
+        "Highest predictive power score of one property of a text alone (deepchecks' NLP check, on a sample).",
+        Limit("<", 0.8),
+        own=True,
+        needs_rows=50,
     ),
 )
 
@@ -635,9 +755,41 @@ _STEPS = (
         _at_most(0, "ERROR"),
         own=True,
     ),
+    replace(_KEYS, suite="sources"),
+    *_dimensions("sources"),
+    CheckEntry(
+        "files_are_like_the_ones_before",
+        "file_drift",
+        "sources",
+        ALL_TASKS,
+        "Largest drift of a column from the files that were there before to the new ones (Kolmogorov-Smirnov, or "
+        "Cramer's V with both sides weighted alike; 0 to 1).",
+        _at_most(0.2),
+        own=True,
+        needs_rows=10,
+        noisy=True,
+    ),
+    CheckEntry(
+        "no_new_values",
+        "new_values",
+        "sources",
+        ALL_TASKS,
+        "Largest share, in a column of few values, of new rows with a value that was never there before.",
+        _at_most(0.05),
+        own=True,
+        needs_rows=10,
+    ),
 )
 
-CHECKS: tuple[CheckEntry, ...] = _INTEGRITY + _TRAIN_TEST + _EVALUATION + _STEPS
+CHECKS: tuple[CheckEntry, ...] = (
+    *_INTEGRITY,
+    *_texts("integrity"),
+    *_LABELLED_TEXTS,
+    *_TRAIN_TEST,
+    *_EVALUATION,
+    *_STEPS,
+    *_texts("sources"),
+)
 
 
 def checks_of(suite: Suite) -> tuple[CheckEntry, ...]:

@@ -468,7 +468,7 @@ def judged_dimensions(
             arrived,
             views.get("earlier"),
         )
-        for dimension in DIMENSIONS:
+        for dimension in CLAIMS:
             try:
                 found[dimension] = dimensions.observe(dimension)
             except Exception as error:  # noqa: BLE001  # whatever breaks is the verdict of its own dimension
@@ -476,14 +476,14 @@ def judged_dimensions(
     return found
 
 
-DIMENSIONS: tuple[Dimension, ...] = (
-    "accuracy",
-    "completeness",
-    "consistency",
-    "validity",
-    "uniqueness",
-    "timeliness",
-)
+CLAIMS: Mapping[Dimension, str] = {
+    "accuracy": "values_are_accurate",
+    "completeness": "values_are_complete",
+    "consistency": "columns_are_consistent",
+    "validity": "values_are_valid",
+    "uniqueness": "keys_are_unique",
+    "timeliness": "data_is_timely",
+}
 
 
 def _of_values(view: View, name: str, one: ExpectedColumn, place: str) -> list[_Expected]:

@@ -1,17 +1,18 @@
 """Rows of any table in DuckDB, under positional names, so that no name that a person gave reaches SQL."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
 from mlassets.sections import close_matches, shown
 from resources.errors import MlassetsError
 from resources.query import BadQuery, Purpose, reading_files, sql_text
+from resources.things import Thing
 
 if TYPE_CHECKING:
     import duckdb
@@ -58,6 +59,31 @@ class Rows:
     names: Mapping[Path, str] = field(default_factory=dict)
 
 
+def rows_of(thing: Thing, files: Collection[str] | None = None) -> Rows:
+    """Return the rows of a Thing's dataset, to be read where they are if that is this machine.
+
+    Args:
+        thing: The Thing.
+        files: Only those files of it, by name; all of them by default.
+
+    Raises:
+        UnknownThing: If it has no dataset.
+        DamagedThing: If a file is missing or of another size than was committed.
+    """
+    whole = thing.scan()
+    chosen = [one for one in thing.files.values() if files is None or one.name in files]
+    places = [(thing.lake_of(one), one) for one in chosen]
+    if all(lake.local for lake, _ in places):
+        paths = {Path(lake.full(one.path)): one.name for lake, one in places}
+        return Rows(tuple(paths), names=paths)
+    if files is None:
+        return Rows(data=whole)
+    import pyarrow.dataset as ds
+
+    parts = [lake.dataset([one.path], thing.schema) for lake, one in places]
+    return Rows(data=ds.dataset(parts))
+
+
 class View:
     """One table in an open DuckDB.
 
@@ -90,10 +116,21 @@ class View:
         Raises:
             NotMeasured: If the query fails.
         """
+        return cast("list[tuple[Any, ...]]", self._asked(lambda: self._connection.execute(query).fetchall()))
+
+    def arrow(self, query: str) -> pa.Table:
+        """Return the rows of a query's answer as a table.
+
+        Raises:
+            NotMeasured: If the query fails.
+        """
+        return self._asked(lambda: self._connection.sql(query).to_arrow_table())
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
         import duckdb
 
         try:
-            return self._connection.execute(query).fetchall()
+            return ask()
         except (duckdb.OutOfMemoryException, duckdb.InterruptException):
             raise
         except duckdb.Error as error:

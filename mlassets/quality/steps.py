@@ -33,17 +33,20 @@ def segments_are_covered(
     return judge(entry_of("segments_are_covered"), limits or {}, lambda: seen)[0]
 
 
-def landed_files_are_taken(refused: Mapping[str, str], n: int) -> Verdict:
+def landed_files_are_taken(
+    refused: Mapping[str, str], n: int, limits: Mapping[str, Limit] | None = None
+) -> Verdict:
     """Judge whether every file that landed for a source is part of it.
 
     Args:
         refused: Reason by name of the files in quarantine.
         n: Files of the source.
+        limits: Limits that the spec moves.
     """
     first = next(iter(refused.values()), "")
     found = f"{len(refused)} in quarantine: {first}" if refused else f"All {n:,} files are taken."
     seen = Observation(len(refused), n, found, {"quarantined": dict(refused)})
-    return judge(entry_of("landed_files_are_taken"), {}, lambda: seen)[0]
+    return judge(entry_of("landed_files_are_taken"), limits or {}, lambda: seen)[0]
 
 
 def review_rules_are_met(rules: Mapping[str, bool], limits: Mapping[str, Limit] | None = None) -> Verdict:

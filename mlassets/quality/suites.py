@@ -5,19 +5,24 @@ What needs every row is counted on all of them; deepchecks sees a seeded sample 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlassets.expectations import Expectations
 from mlassets.quality import frames
-from mlassets.quality.all_rows import DrawRows, Range, SplitRows
+from mlassets.quality.all_rows import DrawRows, SplitRows
 from mlassets.quality.champion_drift import champion_drift
 from mlassets.quality.checks import Suite, Task, checks_of
 from mlassets.quality.deepchecks_adapter import Deepchecks, Judged
+from mlassets.quality.dimensions import CLAIMS, Arrived, Dimension, judged_dimensions
 from mlassets.quality.displays import Display
 from mlassets.quality.judging import DoesNotApply, Observation, judge
 from mlassets.quality.model_metrics import ModelMetrics, metrics_verdict
+from mlassets.quality.rows import Rows
 from mlassets.quality.schema_contract import schema_changes
 from mlassets.quality.text_verdicts import LOOKED_AT_FIRST, TextRows
 from resources.errors import MlassetsError
@@ -55,7 +60,10 @@ def judge_draw(
     date: str | None = None,
     known_schema: pa.Schema | None = None,
     champion: pa.Table | None = None,
-    ranges: Mapping[str, Range] | None = None,
+    expected: Expectations | None = None,
+    others: Mapping[str, Rows] | None = None,
+    unknown: Mapping[str, str] | None = None,
+    drawn_at: datetime | None = None,
     sample: int = SAMPLE,
     seed: int = 0,
     with_display: bool = True,
@@ -73,7 +81,10 @@ def judge_draw(
         date: Column that dates a row; by default the only date or timestamp column, if there is one.
         known_schema: Schema that is relied on, such as that of the draw the champion was trained on.
         champion: The rows that the champion was trained on, its features marked with roles (`resources.roles`).
-        ranges: By column, the lowest and highest value that makes sense (None: unbounded).
+        expected: What is expected of the rows.
+        others: The rows of sources that they are compared with, by source.
+        unknown: Why a source that they are compared with cannot be read, by source.
+        drawn_at: When they were drawn, by which the age of the newest is told.
         sample: Rows that deepchecks sees.
         seed: Seed of the sample.
         with_display: Whether to keep tables and figures for the report.
@@ -131,9 +142,9 @@ def judge_draw(
         "target_takes_several_values": rows.target_values,
         "target_is_known": rows.target_nulls,
         "keys_are_unique": rows.key_duplicates,
+        **_expectations(table, expected or Expectations(), key, others, unknown, drawn_at),
         "columns_are_filled": rows.nulls,
         "numbers_are_finite": rows.non_finite,
-        "values_keep_their_ranges": lambda: rows.range_violations(ranges or {}),
         "no_single_value_columns": rows.single_value_columns,
         "no_duplicate_rows": rows.duplicates,
         "no_conflicting_labels": rows.conflicting_labels,
@@ -263,6 +274,37 @@ def _splits(table: pa.Table, task: Task, sample: int, seed: int, estimator: Any)
         seed=seed,
         drawn_from=total,
     )
+
+
+def _expectations(
+    table: pa.Table,
+    expected: Expectations,
+    key: Sequence[str],
+    others: Mapping[str, Rows] | None,
+    unknown: Mapping[str, str] | None,
+    drawn_at: datetime | None,
+) -> dict[str, Callable[[], Observation]]:
+    """Return what observes each dimension of a draw's quality, all of them at the first that is asked for."""
+    found: dict[Dimension, Observation | Exception] = {}
+
+    def observe(dimension: Dimension) -> Observation:
+        if expected == Expectations():
+            raise DoesNotApply("nothing is declared under `expect`", table.num_rows)
+        if not found:
+            keyed = expected if expected.key else expected.model_copy(update={"key": tuple(key)})
+            arrived = Arrived(drawn_at, every_row_now=True) if drawn_at else None
+            found.update(judged_dimensions(Rows(data=table), keyed, others, unknown=unknown, arrived=arrived))
+        one = found[dimension]
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    observed: dict[str, Callable[[], Observation]] = {
+        claim: partial(observe, dimension) for dimension, claim in CLAIMS.items()
+    }
+    if not expected.key and not any(one.unique for one in expected.columns.values()):
+        del observed["keys_are_unique"]
+    return observed
 
 
 def judge_texts(suite: Suite, texts: TextRows, limits: Mapping[str, Limit]) -> Judgement:

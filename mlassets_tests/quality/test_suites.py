@@ -253,4 +253,6 @@ def test_frames_keep_rows_in_order_and_nulls_as_none() -> None:
 
 
 def test_every_entry_names_a_distinct_claim_and_measure() -> None:
-    assert len({entry.claim for entry in CHECKS}) == len(CHECKS) == len({entry.measure for entry in CHECKS})
+    pairs = {(entry.claim, entry.measure) for entry in CHECKS}
+    assert len({claim for claim, _ in pairs}) == len(pairs) == len({measure for _, measure in pairs})
+    assert len({(entry.suite, entry.claim) for entry in CHECKS}) == len(CHECKS)
