@@ -23,6 +23,7 @@ from mlassets.commands import knowledge as knowledge_commands
 from mlassets.commands import lineage as lineage_commands
 from mlassets.commands import retaining as retaining_commands
 from mlassets.commands import storing as storing_commands
+from mlassets.commands import texts as text_commands
 from mlassets.commands.shared import (
     BLOCKED,
     FAILED,
@@ -76,6 +77,7 @@ app.add_typer(retaining_commands.app)
 app.add_typer(storing_commands.app)
 app.add_typer(comparing.app)
 app.add_typer(finding.app)
+app.add_typer(text_commands.app)
 
 ProjectArgument = Annotated[str | None, typer.Argument(help="Only this project.")]
 SegmentOption = Annotated[str | None, typer.Option(help="Only this segment.")]

@@ -212,7 +212,7 @@ def _words_of(texts: Sequence[str], of: Any, number: int, rng: Any) -> tuple[tup
     seen = (
         np.sort(rng.choice(len(texts), 5_000, replace=False)) if len(texts) > 5_000 else np.arange(len(texts))
     )
-    groups = [[texts[i] for i in seen if of[i] == one] for one in range(number)]
+    groups = [[texts[i] for i in seen.tolist() if of[i] == one] for one in range(number)]
     return tuple(
         telling_words(group, [one for other in groups if other is not group for one in other])
         for group in groups

@@ -2,15 +2,26 @@
 
 import html
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlassets.quality.displays import Display, Figure, Table, Text
+from mlassets.quality.frames import is_text
+from mlassets.quality.text_embeddings import Embedding, EmbeddingName, embedding_of
 from mlassets.quality.text_likeness import Clusters, Copies, cluster, near_copies, plane
-from mlassets.quality.text_properties import NUMERIC, PROPERTIES, properties_of
+from mlassets.quality.text_properties import NUMERIC, PROPERTIES, properties_of, text_columns
+from resources.errors import MlassetsError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+BATCH_ROWS = 65_536
 
 _LONGEST = 140
 _MOST_MARKS = 3
@@ -46,46 +57,174 @@ def excerpt(text: str, longest: int = _LONGEST) -> str:
     return "".join(shown)
 
 
-def texts_page(
-    texts: Sequence[str],
-    vectors: Any,
-    *,
-    title: str,
-    rows: Sequence[tuple[str, str]],
-    like: tuple[str, Sequence[tuple[float, str]]] | None = None,
-    seed: int = 0,
-) -> bytes:
-    """Return a page about texts: their properties, what they are about, which are copies, which are unusual.
+class NoTexts(MlassetsError):
+    """There is no such column of texts, or nothing in it."""
 
-    Args:
-        texts: The texts, none of them null or blank.
+
+@dataclass(frozen=True)
+class TextsSeen:
+    """A sample of texts with all that is found out about them.
+
+    Attributes:
+        texts: The texts that were looked at, none of them blank.
+        rows: Rows that they were drawn from.
+        embedding: How they became vectors.
         vectors: A row for each, of length one.
-        title: What they are.
-        rows: Labels and values at the top.
-        like: A text that was searched for, and its nearest texts with their likeness.
         seed: Seed of whatever is drawn.
     """
-    from mlassets.quality.report import render_report
 
-    sections: list[tuple[str, Sequence[Display]]] = []
-    if like is not None:
-        asked, found = like
-        listed = tuple((f"{likeness:.3f}", excerpt(text)) for likeness, text in found)
-        sections.append(
-            (
-                "Nearest texts",
-                [Text(f"To “{excerpt(asked)}”:"), Table(("likeness", "text"), listed)],
-            )
+    texts: Sequence[str]
+    rows: int
+    embedding: Embedding
+    vectors: Any
+    seed: int = 0
+
+    @cached_property
+    def properties(self) -> pa.Table:
+        """Their properties."""
+        return properties_of(pa.array(self.texts, pa.string()))
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """What they are about."""
+        return cluster(self.texts, self.vectors, seed=self.seed)
+
+    @cached_property
+    def copies(self) -> Copies:
+        """Which of them are nearly the same."""
+        return near_copies(self.texts)
+
+    def nearest(self, text: str, count: int = 10) -> list[tuple[float, str]]:
+        """Return the texts most like one, each with the cosine of the angle between the two."""
+        likeness = self.vectors @ self.embedding.embed([text])[0]
+        order = np.argsort(-likeness, kind="stable")[:count]
+        return [(float(likeness[i]), self.texts[i]) for i in order]
+
+    def as_dict(self, like: str | None = None) -> dict[str, Any]:
+        """Return all of it as plain values; texts are cut to excerpts, but for the nearest."""
+        properties = {name: _spread(self.properties[name]) for name in NUMERIC}
+        groups = self.copies.largest(10)
+        return {
+            "rows": self.rows,
+            "texts": len(self.texts),
+            "embedding": self.embedding.name,
+            "properties": {name: spread for name, spread in properties.items() if spread},
+            "scripts": _scripts(self.properties),
+            "clusters": [
+                {
+                    "texts": size,
+                    "words": list(words),
+                    "example": excerpt(self.texts[_nearest_to_middle(self.vectors, self.clusters.of == i)]),
+                }
+                for i, (size, words) in enumerate(self._sizes())
+            ],
+            "silhouette": self.clusters.silhouette,
+            "copies": {
+                "texts": self.copies.repeats,
+                "groups": [{"texts": len(one), "example": excerpt(self.texts[one[0]])} for one in groups],
+            },
+            **(
+                {}
+                if like is None
+                else {"nearest": [{"likeness": one, "text": text} for one, text in self.nearest(like)]}
+            ),
+        }
+
+    def _sizes(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        sizes = np.bincount(self.clusters.of, minlength=len(self.clusters.words)).tolist()
+        return zip(sizes, self.clusters.words, strict=True)
+
+    def page(self, title: str, rows: Sequence[tuple[str, str]] = (), like: str | None = None) -> bytes:
+        """Return a page: what the texts are about, their properties, which are copies, which are far from all others.
+
+        Args:
+            title: What they are.
+            rows: Labels and values at the top.
+            like: A text whose nearest are shown first.
+        """
+        from mlassets.quality.report import render_report
+
+        looked = (
+            f"{len(self.texts):,} of {self.rows:,} rows" if len(self.texts) < self.rows else f"{self.rows:,}"
         )
-    properties = properties_of(pa.array(texts, pa.string()))
-    clusters = cluster(texts, vectors, seed=seed)
-    sections += [
-        ("What they are about", show_clusters(texts, vectors, clusters, seed=seed)),
-        ("Properties", show_properties(properties)),
-        ("Copies", show_copies(texts, near_copies(texts))),
-        ("Far from all others", show_far(texts, vectors, seed=seed)),
-    ]
-    return render_report([], title=title, rows=rows, sections=sections)
+        sections: list[tuple[str, Sequence[Display]]] = []
+        if like is not None:
+            listed = tuple((f"{one:.3f}", excerpt(text)) for one, text in self.nearest(like))
+            sections.append(
+                ("Nearest texts", [Text(f"To “{excerpt(like)}”:"), Table(("likeness", "text"), listed)])
+            )
+        sections += [
+            ("What they are about", show_clusters(self.texts, self.vectors, self.clusters, seed=self.seed)),
+            ("Properties", show_properties(self.properties)),
+            ("Copies", show_copies(self.texts, self.copies)),
+            ("Far from all others", show_far(self.texts, self.vectors, seed=self.seed)),
+        ]
+        facts = [*rows, ("Texts", looked), ("Embedding", self.embedding.name)]
+        return render_report([], title=title, rows=facts, sections=sections)
+
+
+def look_at(
+    dataset: "ds.Dataset",
+    column: str | None = None,
+    *,
+    sample: int,
+    embedding: EmbeddingName = "lsa",
+    seed: int = 0,
+) -> tuple[str, TextsSeen]:
+    """Look at a column of texts, and return its name with what is seen.
+
+    Args:
+        dataset: The rows.
+        column: The column; may be left out where one column alone holds texts.
+        sample: Rows to look at, drawn by the seed.
+        embedding: How texts become vectors.
+        seed: Seed of whatever is drawn.
+
+    Raises:
+        NoTexts: If there is no such column of strings, none or several of texts, or nothing but blank ones.
+        NoSuchEmbedding: If its package is not installed.
+    """
+    strings = [one.name for one in dataset.schema if is_text(one.type)]
+    listed = ", ".join(f"`{one}`" for one in strings[:20]) or "none"
+    if column is None:
+        found = text_columns(dataset.head(1_000, columns=strings)) if strings else []
+        if len(found) != 1:
+            what = (
+                f"the columns {', '.join(f'`{one}`' for one in found)} hold" if found else "no column holds"
+            )
+            raise NoTexts(
+                f"{what} texts; name the one to look at with --column. Columns of strings: {listed}"
+            )
+        column = found[0]
+    if column not in strings:
+        raise NoTexts(f"there is no column of strings named `{column}`; there is {listed}")
+    seen = pc.cast(sampled(dataset, [column], sample, seed)[column], pa.string())
+    texts = seen.filter(pc.fill_null(pc.not_equal(pc.utf8_trim_whitespace(seen), ""), False)).to_pylist()
+    if not texts:
+        raise NoTexts(f"every value of `{column}` is blank")
+    how = embedding_of(texts, embedding, seed=seed)
+    return column, TextsSeen(texts, dataset.count_rows(), how, how.embed(texts), seed)
+
+
+def sampled(dataset: "ds.Dataset", columns: Sequence[str], rows: int, seed: int) -> pa.Table:
+    """Return at most `rows` rows of some columns, drawn without replacement, in their order.
+
+    All of these columns are read, a few ten thousand rows at a time; what is kept is what was drawn.
+    """
+    wanted = pa.schema([dataset.schema.field(name) for name in columns])
+    count = dataset.count_rows()
+    drawn = np.arange(count)
+    if count > rows:
+        drawn = np.sort(np.random.default_rng(seed).choice(count, size=rows, replace=False))
+    parts, at = [wanted.empty_table()], 0
+    for batch in dataset.to_batches(
+        columns=list(columns), batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
+    ):
+        here = drawn[np.searchsorted(drawn, at) : np.searchsorted(drawn, at + len(batch))] - at
+        at += len(batch)
+        if len(here):
+            parts.append(pa.table(batch.take(pa.array(here))).select(list(columns)).cast(wanted))
+    return pa.concat_tables(parts)
 
 
 def show_clusters(texts: Sequence[str], vectors: Any, clusters: Clusters, *, seed: int = 0) -> list[Display]:
@@ -169,19 +308,12 @@ def points(
 
 def show_properties(properties: pa.Table, before: pa.Table | None = None) -> list[Display]:
     """Show properties as a table of what they are and how they are spread, and the lengths as a histogram."""
-    import pyarrow.compute as pc
-
-    rows = []
-    for name in NUMERIC:
-        known = properties[name].drop_null()
-        if len(known):
-            low, middle, high = pc.quantile(known, [0.05, 0.5, 0.95]).to_pylist()
-            rows.append((_words(name), f"{low:.4g}", f"{middle:.4g}", f"{high:.4g}", PROPERTIES[name]))
-    scripts = pc.value_counts(properties["script"].drop_null()).to_pylist()
-    shares = ", ".join(
-        f"{one['values']} {one['counts'] / max(1, properties.num_rows):.1%}"
-        for one in sorted(scripts, key=lambda one: (-one["counts"], one["values"]))[:6]
-    )
+    spreads = {name: spread for name in NUMERIC if (spread := _spread(properties[name]))}
+    rows = [
+        (_words(name), *(f"{one:.4g}" for one in spread.values()), PROPERTIES[name])
+        for name, spread in spreads.items()
+    ]
+    shares = ", ".join(f"{name} {one:.1%}" for name, one in list(_scripts(properties).items())[:6])
     rows.append(("script", "", shares or "none", "", PROPERTIES["script"]))
     sides = (
         [("texts", properties)] if before is None else [("earlier texts", before), ("new texts", properties)]
@@ -220,8 +352,7 @@ def histogram(sides: Mapping[str, pa.ChunkedArray], what: str) -> Figure:
         }
         for number, (name, side) in enumerate(values.items())
     ]
-    ticks = np.unique(np.linspace(low, high, 6)) if high > low else np.array([low])
-    labels = [f"{(10**one - 1 if logarithmic else one):,.3g}" for one in ticks]
+    marks = _ticks(low, high) if logarithmic else []
     return Figure(
         {
             "data": traces,
@@ -231,8 +362,14 @@ def histogram(sides: Mapping[str, pa.ChunkedArray], what: str) -> Figure:
                 "bargap": 0,
                 "xaxis": {
                     "title": {"text": _words(what)},
-                    "tickvals": np.round(ticks, 6).tolist(),
-                    "ticktext": labels,
+                    **(
+                        {
+                            "tickvals": [round(float(change(one)), 6) for one in marks],
+                            "ticktext": [f"{one:,}" for one in marks],
+                        }
+                        if marks
+                        else {}
+                    ),
                 },
                 "yaxis": {"title": {"text": "share of the texts"}, "tickformat": ".0%"},
                 "showlegend": len(traces) > 1,
@@ -268,10 +405,33 @@ def show_far(texts: Sequence[str], vectors: Any, *, most: int = 10, seed: int = 
         rows = [
             (f"{nearest[i]:.3f}", excerpt(texts[seen[i]])) for i in np.argsort(nearest, kind="stable")[:most]
         ]
+    rows += [("", excerpt(texts[i])) for i in blank[:5]]
     said = f"Of {len(seen):,} texts, those that are least like the text nearest to them."
     if len(blank):
-        said += f" {len(blank):,} more hold no word that is known."
+        said += f" {len(blank):,} more hold no word that another holds too, and are like none."
     return [Text(said), Table(("likeness", "text"), tuple(rows))]
+
+
+def _spread(values: pa.ChunkedArray) -> dict[str, float]:
+    known = values.drop_null()
+    if not len(known):
+        return {}
+    return dict(
+        zip(("5 %", "median", "95 %"), pc.quantile(known, [0.05, 0.5, 0.95]).to_pylist(), strict=True)
+    )
+
+
+def _scripts(properties: pa.Table) -> dict[str, float]:
+    """Return the share of the texts in each script, the most frequent first."""
+    counts = {one["values"]: one["counts"] for one in pc.value_counts(properties["script"]).to_pylist()}
+    ordered = sorted((-count, name) for name, count in counts.items() if name is not None)
+    return {name: -count / properties.num_rows for count, name in ordered}
+
+
+def _ticks(low: float, high: float) -> list[int]:
+    """Return round numbers for an axis that shows the logarithm of one more than a count."""
+    round_ones = [0, *(step * 10**power for power in range(10) for step in (1, 2, 5))]
+    return [one for one in round_ones if low - 0.02 <= np.log10(one + 1) <= high + 0.02]
 
 
 def _two_of(texts: Sequence[str], group: Any) -> tuple[str, str]:

@@ -187,9 +187,7 @@ def _scripts(codes: Any, owner: Any, kinds: Any, count: int) -> list[str | None]
         return [None] * count
     number = np.zeros(int(present[-1]) + 1, dtype=np.int64)
     number[present] = [scripts.index(name) for name in named]
-    counts = np.bincount(owner[letter] * len(scripts) + number[letters], minlength=count * len(scripts))
+    counts: Any = np.bincount(owner[letter] * len(scripts) + number[letters], minlength=count * len(scripts))
     counts = counts.reshape(count, len(scripts))
-    return [
-        scripts[most] if any_ else None
-        for most, any_ in zip(counts.argmax(axis=1), counts.any(axis=1), strict=True)
-    ]
+    most, some = counts.argmax(axis=1).tolist(), counts.any(axis=1).tolist()
+    return [scripts[one] if known else None for one, known in zip(most, some, strict=True)]

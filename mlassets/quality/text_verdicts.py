@@ -19,7 +19,7 @@ from mlassets.quality.displays import Display, Table, Text
 from mlassets.quality.judging import DoesNotApply, Observation
 from mlassets.quality.text_embeddings import EmbeddingName, embedding_of
 from mlassets.quality.text_likeness import near_copies, plane, telling_words, told_apart
-from mlassets.quality.text_pages import excerpt, histogram, points, show_copies
+from mlassets.quality.text_pages import BATCH_ROWS, excerpt, histogram, points, sampled, show_copies
 from mlassets.quality.text_properties import NUMERIC, properties_of, text_columns
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ SAMPLE = 10_000
 LOOKED_AT_FIRST = 1_000
 """Rows by which columns of texts are told from others."""
 
-_BATCH_ROWS = 65_536
 # Lengths are spread over orders of magnitude: a text is unusually long against others by a factor.
 _BY_FACTORS = ("characters", "words", "lines", "longest_word")
 
@@ -104,7 +103,7 @@ class TextRows:
         }
 
     def outliers(self) -> Observation:
-        """Measure, per column, the share of texts that are unusual in one property (deepchecks, interquartile range)."""
+        """Measure, per column, the share of texts unusual in one property (deepchecks: interquartile range)."""
         from mlassets.quality.deepchecks_texts import TextSide, run_text_check
 
         shares: dict[str, float] = {}
@@ -236,7 +235,7 @@ class TextRows:
             shares[column] = float(found["percent_of_conflicting_samples"])
         column, most = worst(shares)
         said = (
-            f"{most:.2%} of the texts in `{column}` occur with several values of the target, case and punctuation apart."
+            f"{most:.2%} of the texts in `{column}` occur with several values of the target."
             if most
             else "No text occurs with several values of the target."
         )
@@ -246,7 +245,7 @@ class TextRows:
         """Measure how much of the target one property of a text tells alone (deepchecks, predictive power score)."""
         from mlassets.quality.deepchecks_texts import TextSide, run_text_check
 
-        powers = {}
+        powers: dict[str, float] = {}
         sides = self._labelled()
         for column, side in sides.items():
             found = run_text_check(
@@ -337,7 +336,7 @@ class TextRows:
             self.rows()
             .scanner(
                 {"text": ds.field(column).cast(pa.string())},
-                batch_size=_BATCH_ROWS,
+                batch_size=BATCH_ROWS,
                 batch_readahead=2,
                 fragment_readahead=1,
             )
@@ -400,27 +399,6 @@ class TextRows:
             compared,
             displays if self.show else (),
         )
-
-
-def sampled(dataset: "ds.Dataset", columns: Sequence[str], rows: int, seed: int) -> pa.Table:
-    """Return at most `rows` rows of some columns, drawn without replacement, in their order.
-
-    All of these columns are read, a few ten thousand rows at a time; what is kept is what was drawn.
-    """
-    wanted = pa.schema([dataset.schema.field(name) for name in columns])
-    count = dataset.count_rows()
-    drawn = np.arange(count)
-    if count > rows:
-        drawn = np.sort(np.random.default_rng(seed).choice(count, size=rows, replace=False))
-    parts, at = [wanted.empty_table()], 0
-    for batch in dataset.to_batches(
-        columns=list(columns), batch_size=_BATCH_ROWS, batch_readahead=2, fragment_readahead=1
-    ):
-        here = drawn[np.searchsorted(drawn, at) : np.searchsorted(drawn, at + len(batch))] - at
-        at += len(batch)
-        if len(here):
-            parts.append(pa.table(batch.take(pa.array(here))).select(list(columns)).cast(wanted))
-    return pa.concat_tables(parts)
 
 
 def _top(shares: Mapping[str, float], most: int = 20) -> dict[str, float]:
