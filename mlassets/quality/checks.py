@@ -335,7 +335,7 @@ def _texts(suite: Suite) -> tuple[CheckEntry, ...]:
             ALL_TASKS,
             "Largest share, in a column of texts, of texts that are unusual in one property (length, words, kinds of "
             "characters, script), as deepchecks' NLP check measures it on a sample; or that hold unreadable characters.",
-            _at_most(0.05),
+            _at_most(0.1),
             own=True,
         ),
         CheckEntry(

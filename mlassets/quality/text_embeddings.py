@@ -80,7 +80,8 @@ class Lsa:
             weights = self._words.transform([one[:LONGEST] for one in learned])
             directions = min(_DIRECTIONS, *(size - 1 for size in weights.shape))
             if directions >= 1:
-                with threadpool_limits(limits=1):  # sums in one order: the same texts give the same vectors
+                # Sums in one order: the same texts give the same vectors. Texts that are all the same vary by nothing.
+                with threadpool_limits(limits=1), np.errstate(invalid="ignore"):
                     self._svd = TruncatedSVD(directions, random_state=seed, n_iter=4).fit(weights)
         shown = self._svd.n_components if self._svd is not None else 0
         self.name = f"TF-IDF of the texts' own words, reduced to {shown} directions (LSA)"

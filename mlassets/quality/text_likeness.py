@@ -247,7 +247,7 @@ def plane(vectors: Any, of: Any = None, *, seed: int = 0) -> Any:
     basis = vectors
     if of is not None and len(numbers := np.unique(of)) >= 3:
         basis = np.array([vectors[of == one].mean(axis=0) for one in numbers])
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1), np.errstate(invalid="ignore"):  # vectors may be all the same
         return PCA(2, random_state=seed).fit(basis).transform(vectors)
 
 

@@ -1,0 +1,195 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from mlassets.quality.checks import checks_of
+from mlassets.quality.displays import Figure, Table
+from mlassets.quality.suites import judge_draw, judge_texts
+from mlassets.quality.text_pages import sampled
+from mlassets.quality.text_verdicts import TextRows
+from mlassets_tests.quality.written import HOSTILE, MATTERS, notes
+from resources.verdicts import Verdict
+
+
+def table(texts: list[str | None], labels: list[Any] | None = None) -> pa.Table:
+    count = len(texts)
+    return pa.table(
+        {"id": list(range(count)), "note": texts, "late": labels or [i % 2 for i in range(count)]}
+    )
+
+
+def judged(rows: pa.Table, earlier: pa.Table | None = None, **options: Any) -> dict[str, Verdict]:
+    return {one.claim: one for one in judgement(rows, earlier, **options).verdicts}
+
+
+def judgement(rows: pa.Table, earlier: pa.Table | None = None, **options: Any) -> Any:
+    def given(one: pa.Table | None) -> Callable[[], Any]:
+        return lambda: None if one is None else ds.dataset(one)
+
+    texts = TextRows(
+        given(rows),
+        rows.num_rows,
+        lambda: rows[:1_000],
+        earlier=given(earlier),
+        **({"new": given(options.pop("new"))} if "new" in options else {}),
+        **options,
+    )
+    return judge_texts(options.get("suite", "integrity"), texts, {})
+
+
+@pytest.fixture(scope="module")
+def usual() -> pa.Table:
+    return table(notes(600))
+
+
+def test_usual_texts_like_earlier_ones_pass(usual: pa.Table) -> None:
+    found = judged(usual, table(notes(500, seed=1)), label="late")
+    assert {claim: one.status for claim, one in found.items()} == dict.fromkeys(found, "passed")
+    assert len(found) == 6
+
+
+def test_sources_and_draws_are_asked_the_same_of_texts() -> None:
+    claims = {
+        suite: {one.claim for one in checks_of(suite) if "text" in one.measure}
+        for suite in ("integrity", "sources")
+    }
+    assert claims["integrity"] - claims["sources"] == {
+        "like_texts_share_a_label",
+        "texts_do_not_give_the_target_away",
+    }
+    assert not claims["sources"] - claims["integrity"]
+
+
+def test_unusual_texts_are_counted_and_shown_without_harm(usual: pa.Table) -> None:
+    strange = table([*usual["note"].to_pylist(), *HOSTILE * 20])
+    found = judgement(strange)
+    verdict = next(one for one in found.verdicts if one.claim == "texts_are_usual")
+    assert verdict.status == "failed"
+    shares = verdict.details["properties"]
+    assert shares["note: unreadable"] == pytest.approx(20 / len(strange))
+    assert max(shares.values()) == verdict.observed
+    (shown,) = found.displays["texts_are_usual"]
+    cells = " ".join(cell for row in shown.rows for cell in row)
+    assert not set(cells) & set("\x00\x1b\u202e\u200b")
+
+
+def test_lengths_are_unusual_by_a_factor_and_not_by_a_number() -> None:
+    rng = np.random.default_rng(0)
+    words = " ".join(notes(2_000)).split()
+    lengths = np.exp(rng.normal(3, 0.8, 400)).astype(int) + 4
+    spread = table([" ".join(rng.choice(words, length)) for length in lengths])
+    assert judged(spread)["texts_are_usual"].status == "passed"
+
+
+def test_repeats_are_counted_on_all_rows_and_near_ones_on_a_sample(usual: pa.Table) -> None:
+    texts = usual["note"].to_pylist()
+    twice = judged(table([*texts, *(one.upper() for one in texts[:300])]), sample=100)[
+        "texts_are_not_repeated"
+    ]
+    assert (twice.status, twice.observed) == ("failed", pytest.approx(300 / 900))
+    assert "a seeded sample of 100 of 900 rows" in twice.message
+    near = judged(table([*texts, *(one + " !!" for one in texts[:300])]))["texts_are_not_repeated"]
+    assert near.observed == pytest.approx(300 / 900)
+
+
+def test_texts_of_another_matter_change_their_meaning_and_longer_ones_their_properties(
+    usual: pa.Table,
+) -> None:
+    other = judgement(table(notes(300, ("radio",), seed=2)), usual)
+    found = {one.claim: one for one in other.verdicts}
+    assert found["texts_keep_their_meaning"].status == "failed"
+    assert "AUC of 0.8" in found["texts_keep_their_meaning"].message
+    picture, words = other.displays["texts_keep_their_meaning"][1:]
+    assert isinstance(picture, Figure)
+    assert {trace["name"] for trace in picture.figure["data"]} == {"earlier texts", "new texts"}
+    assert isinstance(words, Table)
+    assert set(words.rows[0][1].split(", ")[:3]) <= set(MATTERS["radio"].split())
+    longer = judged(table([one + " " + one for one in notes(300, seed=3)]), usual)
+    assert longer["texts_keep_their_properties"].status == "failed"
+
+
+def test_the_packaged_model_may_tell_what_texts_mean(usual: pa.Table) -> None:
+    found = judged(table(notes(200, ("radio",), seed=2)), usual, embedding="wordllama")[
+        "texts_keep_their_meaning"
+    ]
+    assert found.status == "failed"
+    assert "wordllama" in found.details["columns"]["note"]["embedding"]
+
+
+def test_few_new_texts_say_that_they_are_few(usual: pa.Table) -> None:
+    for few in (table(notes(1)), table(notes(4)), table(notes(20, ("radio",)))):
+        found = judged(usual, usual, new=few)
+        assert found["texts_keep_their_meaning"].status == "not_applicable"
+        assert "Too few rows" in found["texts_keep_their_meaning"].message
+    assert "no text is new" in judged(usual, usual, new=None)["texts_keep_their_properties"].message
+
+
+def test_equal_texts_with_several_labels_are_told() -> None:
+    texts = notes(200)
+    mixed = table([*texts, *texts[:100]], [*("a" if i % 2 else "b" for i in range(200)), *["b"] * 100])
+    found = judged(mixed, label="late")
+    assert found["like_texts_share_a_label"].status == "failed"
+    lengths = [one + " and more was written down" * 6 if i % 2 else one for i, one in enumerate(notes(400))]
+    assert judged(table(lengths), label="late")["texts_do_not_give_the_target_away"].status == "failed"
+
+
+def test_blank_texts_and_nulls_are_left_out() -> None:
+    some = table([None, " ", "", *notes(40)] * 1)
+    found = judged(some, table([None] * 30), columns=["note"])
+    assert found["texts_are_not_repeated"].n == 40
+    assert found["texts_keep_their_meaning"].status == "not_applicable"
+    blank = judged(table(["", None] * 10), columns=["note"])
+    assert {one.status for one in blank.values()} == {"not_applicable"}
+
+
+def test_a_column_that_is_not_there_is_a_failed_verdict(usual: pa.Table) -> None:
+    found = judged(usual, columns=["nota"])["texts_are_usual"]
+    assert found.status == "crashed"
+    assert "no column of strings is named `nota`" in found.message
+
+
+def test_hostile_names_and_texts_of_one_kind_crash_nothing() -> None:
+    name = "no\"te'); DROP TABLE rows; --<b>"
+    rows = pa.table({name: [*HOSTILE, *notes(8)] * 3, "same": ["the very same text, again and again"] * 60})
+    found = judged(rows, rows, columns=[name, "same"])
+    assert not [one for one in found.values() if one.status == "crashed"]
+
+
+def test_a_draw_is_judged_by_its_texts_too(usual: pa.Table) -> None:
+    found = {
+        one.claim: one
+        for one in judge_draw(usual, target="late", task="binary", limits={}, drop=["id"]).verdicts
+    }
+    assert found["texts_are_usual"].status == "passed"
+    assert "no earlier texts" in found["texts_keep_their_meaning"].message
+
+
+def test_where_no_column_holds_texts_nothing_is_imported_for_them() -> None:
+    code = (
+        "import sys, pyarrow as pa\n"
+        "from mlassets.quality.suites import judge_texts\n"
+        "from mlassets.quality.text_verdicts import TextRows\n"
+        "rows = pa.table({'carrier': ['AA', 'UA'] * 500, 'delay': range(1000)})\n"
+        "texts = TextRows(lambda: 1 / 0, 1000, lambda: rows)\n"
+        "found = judge_texts('sources', texts, {}).verdicts\n"
+        "print({one.message for one in found}, len(found))\n"
+        "print(sorted({'deepchecks', 'sklearn', 'duckdb', 'scipy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["{'Does not apply: no column holds texts.'} 4", "[]"]
+
+
+def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order(tmp_path: Any) -> None:
+    rows = table(notes(500))
+    ds.write_dataset(rows, tmp_path, format="parquet", max_rows_per_file=120, max_rows_per_group=60)
+    stored = ds.dataset(tmp_path)
+    first, again, other = (sampled(stored, ["id", "note"], 50, seed)["id"].to_pylist() for seed in (1, 1, 2))
+    assert first == again != other
+    assert len(set(first)) == 50
+    assert sampled(stored, ["note"], 1_000, 1).num_rows == 500
