@@ -126,7 +126,7 @@ def test_the_commands_table_lists_every_command() -> None:
         for name, one in command.commands.items():
             yield from names(one, f"{before} {name}") if hasattr(one, "commands") else [f"{before} {name}"]
 
-    told = re.findall(r"^\| `(mlassets [a-z]+(?: (?:sync|rebuild|verify|migrate|sweep))?)", README, re.M)
+    told = re.findall(r"^\| `(mlassets [a-z]+(?: [a-z]+)?)", README, re.M)
     assert sorted(told) == sorted(names(get_command(app)))
 
 

@@ -329,6 +329,9 @@ def _in_tar(source: Path, name: str, compression: str | None, budget: _Budget) -
             with _told(name):
                 info = archive.next()
             if info is None:
+                # What is compressed ends with a sum of all that was: only now is it known to be whole.
+                while stream.read(_CHUNK):
+                    pass
                 return
             # It remembers every member otherwise.
             cast("Any", archive).members = []
