@@ -32,6 +32,8 @@ EXAMPLES = {
     "expect.dimension": "dimension: accuracy",
     "expect.same_in": "same_in: {payments: {keys: [order_id], sums: [amount]}}",
     "expect.arrives": "arrives: {column: time_hour, every: 35d, within: 2d}",
+    "expect.texts": "texts: {columns: [comment], embedding: wordllama}",
+    "expect.embedding": "embedding: wordllama",
     "expect.every": "every: 35d",
     "expect.within": "within: 2d",
 }
@@ -217,6 +219,22 @@ class Arrival(Section):
         return self
 
 
+EmbeddingName = Literal["lsa", "wordllama"]
+"""How texts become vectors: by their own words (latent semantic analysis), or by the packaged model of English."""
+
+
+class ExpectedTexts(Section):
+    """How columns of texts are looked at.
+
+    Attributes:
+        columns: The columns that hold texts; by default they are told by looking at the first rows.
+        embedding: How texts become vectors.
+    """
+
+    columns: Columns | None = None
+    embedding: EmbeddingName = "lsa"
+
+
 class Expectations(Section):
     """What is expected of the rows of a source, or of a draw.
 
@@ -226,6 +244,7 @@ class Expectations(Section):
         rules: What must hold for every row.
         same_in: What another source holds as well, by its name.
         arrives: When new data is due.
+        texts: How columns of texts are looked at.
     """
 
     key: Columns = ()
@@ -233,6 +252,7 @@ class Expectations(Section):
     rules: tuple[ExpectedRule, ...] = ()
     same_in: Mapping[str, AlsoIn] = {}
     arrives: Arrival | None = None
+    texts: ExpectedTexts = ExpectedTexts()
 
     @property
     def sources(self) -> tuple[str, ...]:

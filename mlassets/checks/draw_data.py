@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from mlassets.checks.expecting import rows_of_sources
 from mlassets.checks.reporting import declare, report
+from mlassets.checks.texts import text_rows
 from mlassets.home import Home
 from mlassets.partitions import segments
 from mlassets.releasing.release import champion_draw, champion_ready, made_from
@@ -39,6 +40,14 @@ def verdicts_on(home: Home, draw_data: Thing) -> "Judgement":
         others=others,
         unknown=unknown,
         drawn_at=draw_data.created_at,
+        texts=text_rows(
+            draw_data,
+            spec.expect.texts,
+            lambda: champion_draw(home.store, draw_data.partition),
+            label=spec.target.column,
+            sample=spec.checks.sample,
+            seed=spec.seed,
+        ),
         sample=spec.checks.sample,
         seed=spec.seed,
     )

@@ -8,6 +8,7 @@ import dagster as dg
 
 from mlassets.checks.expecting import rows_of_sources
 from mlassets.checks.reporting import declare, report
+from mlassets.checks.texts import text_rows
 from mlassets.home import Home
 from mlassets.partitions import sources as by_source
 from mlassets.quality.steps import landed_files_are_taken, schema_contract
@@ -51,6 +52,9 @@ def verdicts_on(home: Home, source: Thing) -> "Judgement":
         ),
         others=others,
         unknown=unknown,
+        texts=text_rows(source, spec.expect.texts, lambda: previous, new=new).observations()
+        if source.files
+        else None,
         limits=limits,
     )
 

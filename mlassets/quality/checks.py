@@ -333,8 +333,8 @@ def _texts(suite: Suite) -> tuple[CheckEntry, ...]:
             "text_outliers",
             suite,
             ALL_TASKS,
-            "Largest share, in a column of texts, of texts that are unusual in one property (length, words, kinds of "
-            "characters, script), as deepchecks' NLP check measures it on a sample; or that hold unreadable characters.",
+            "Largest share, in a column of texts, unusual in one property (length, words, kinds of characters, "
+            "script), as deepchecks' NLP check measures it on a sample; or that hold unreadable characters.",
             _at_most(0.1),
             own=True,
         ),

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
+from mlassets.expectations import EmbeddingName
 from resources.errors import MlassetsError
 
-EmbeddingName = Literal["lsa", "wordllama"]
 EMBEDDINGS: tuple[EmbeddingName, ...] = get_args(EmbeddingName)
 
 LONGEST = 10_000

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlassets.expectations import EmbeddingName
 from mlassets.quality.displays import Display, Figure, Table, Text
 from mlassets.quality.frames import is_text
-from mlassets.quality.text_embeddings import Embedding, EmbeddingName, embedding_of
+from mlassets.quality.text_embeddings import Embedding, embedding_of
 from mlassets.quality.text_likeness import Clusters, Copies, cluster, near_copies, plane
 from mlassets.quality.text_properties import NUMERIC, PROPERTIES, properties_of, text_columns
 from resources.errors import MlassetsError

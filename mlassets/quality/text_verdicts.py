@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlassets.expectations import EmbeddingName
 from mlassets.quality import frames
 from mlassets.quality.all_rows import share, worst
 from mlassets.quality.checks import entry_of
 from mlassets.quality.displays import Display, Table, Text
 from mlassets.quality.judging import DoesNotApply, Observation
-from mlassets.quality.text_embeddings import EmbeddingName, embedding_of
+from mlassets.quality.text_embeddings import embedding_of
 from mlassets.quality.text_likeness import near_copies, plane, telling_words, told_apart
 from mlassets.quality.text_pages import BATCH_ROWS, excerpt, histogram, points, sampled, show_copies
 from mlassets.quality.text_properties import NUMERIC, properties_of, text_columns
