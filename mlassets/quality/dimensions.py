@@ -410,7 +410,6 @@ class Dimensions:
             text += f", for example {worst.examples[0]}." if worst.examples else "."
             if len(broken) > 1:
                 text += f" {len(broken) - 1:,} more of {len(found):,} expectations are broken."
-        shares = {f"{one.expected.name}: {one.expected.says}": one.share for one in found}
         ordered = sorted(found, key=lambda one: -one.share)
         table = Table(
             ("what", "should", "broken", "of", "share", "examples"),
@@ -426,7 +425,10 @@ class Dimensions:
                 for one in ordered[:200]
             ),
         )
-        details = {"expectations": len(found), "broken": only_broken(shares)}
+        columns: dict[str, float] = {}
+        for one in found:
+            columns[one.expected.name] = max(columns.get(one.expected.name, 0.0), one.share)
+        details = {"expectations": len(found), "columns": only_broken(columns)}
         return Observation(worst.share, self.n, text, details, displays=(table,))
 
 

@@ -93,9 +93,11 @@ class FileDrift:
         shares = {name: share(sum(new.values()), self._new.n) for name, new in unseen.items()}
         worst = max(shares, key=lambda name: shares[name])
         listed = sorted(unseen[worst].items(), key=lambda item: -item[1])
+        counted = f"{len(listed):,} new {'value' if len(listed) == 1 else 'values'}"
+        examples = ", ".join(shown(value, 40) for value, _ in listed[:5]) + (", …" if len(listed) > 5 else "")
         found = (
-            f"{shown(worst)} holds {len(listed):,} new {'value' if len(listed) == 1 else 'values'} in {sum(unseen[worst].values()):,} of {self._new.n:,} "
-            f"new rows: {', '.join(shown(value, 40) for value, _ in listed[:5])}{', …' if len(listed) > 5 else ''}."
+            f"{shown(worst)} holds {counted} in {sum(unseen[worst].values()):,} of {self._new.n:,} new rows: "
+            f"{examples}."
             if listed
             else "Every value has been there before."
         )
@@ -191,12 +193,8 @@ def _kind(view: View, name: str) -> str | None:
 
 
 def _sample(view: View, names: list[str]) -> dict[str, Any]:
-    """Return some columns of about `SAMPLE` rows, always the same ones, by what they hold."""
-    listed = ", ".join(f"CAST({view.columns[name]} AS DOUBLE) AS s{i}" for i, name in enumerate(names))
-    every = max(1, view.n // SAMPLE)
-    marks = ", ".join(view.columns.values())
-    chosen = f" WHERE hash({marks}) % {every} = 0" if every > 1 else ""
-    found = view.arrow(f"SELECT {listed} FROM {view.name}{chosen} LIMIT {3 * SAMPLE}")
+    """Return some columns of about `SAMPLE` rows as numbers, NaN for null."""
+    found = view.sample([f"CAST({view.columns[name]} AS DOUBLE)" for name in names], SAMPLE)
     return {
         name: found.column(i).fill_null(float("nan")).to_numpy().astype(float) for i, name in enumerate(names)
     }
@@ -230,22 +228,22 @@ def _histogram(name: str, new: Any, earlier: Any) -> dict[str, Any]:
     ]
     return {
         "data": traces,
-        "layout": {"title": {"text": _plain(name)}, "yaxis": {"title": {"text": "share"}}},
+        "layout": {"title": {"text": as_label(name)}, "yaxis": {"title": {"text": "share"}}},
     }
 
 
 def _bars(name: str, counts: list[tuple[str, float, float]]) -> dict[str, Any]:
-    values = [_plain(value) for value, _, _ in counts]
+    values = [as_label(value) for value, _, _ in counts]
     traces = [
         {"type": "bar", "name": side, "x": list(range(len(values))), "y": [one[at] for one in counts]}
         for side, at in (("earlier files", 2), ("new files", 1))
     ]
     ticks = {"tickmode": "array", "tickvals": list(range(len(values))), "ticktext": values}
-    layout = {"title": {"text": _plain(name)}, "xaxis": ticks, "yaxis": {"title": {"text": "share"}}}
+    layout = {"title": {"text": as_label(name)}, "xaxis": ticks, "yaxis": {"title": {"text": "share"}}}
     return {"data": traces, "layout": layout}
 
 
-def _plain(text: str) -> str:
+def as_label(text: str) -> str:
     """Return text as plotly shows it as it is, and not as markup of its own."""
     short = text if len(text) <= 40 else f"{text[:39]}…"
     return short.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
