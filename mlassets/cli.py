@@ -20,7 +20,10 @@ from typer.core import TyperGroup
 from mlassets.commands import browsing as browsing_commands
 from mlassets.commands import comparing, finding
 from mlassets.commands import knowledge as knowledge_commands
+from mlassets.commands import landing as landing_commands
 from mlassets.commands import lineage as lineage_commands
+from mlassets.commands import profiling as profiling_commands
+from mlassets.commands import quarantine as quarantine_commands
 from mlassets.commands import retaining as retaining_commands
 from mlassets.commands import storing as storing_commands
 from mlassets.commands import texts as text_commands
@@ -73,6 +76,9 @@ app.add_typer(catalog, name="catalog")
 app.add_typer(browsing_commands.app)
 app.add_typer(knowledge_commands.app)
 app.add_typer(lineage_commands.app)
+app.add_typer(landing_commands.app)
+app.add_typer(quarantine_commands.app, name="quarantine", rich_help_panel="Files and sources")
+app.add_typer(profiling_commands.app)
 app.add_typer(retaining_commands.app)
 app.add_typer(storing_commands.app)
 app.add_typer(comparing.app)

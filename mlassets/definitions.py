@@ -13,6 +13,7 @@ from mlassets.assets.uploads import uploads
 from mlassets.automation.alerts import alerts_sensor
 from mlassets.automation.sensors import (
     SECONDS_BETWEEN_LOOKS,
+    changed_origin_sensor,
     changed_spec_sensor,
     left_work_sensor,
     new_data_sensor,
@@ -73,6 +74,7 @@ def definitions(home: str | None = None) -> dg.Definitions:
         ],
         jobs=[judge_again],
         sensors=[
+            changed_origin_sensor,
             new_files_sensor,
             new_data_sensor,
             new_models_sensor,

@@ -5,7 +5,7 @@ Every piece of work is a Dagster run of its own, in the same instance that the U
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +140,19 @@ class Runner:
             self.run((SOURCES,), name, "files landed", config={SOURCES: {"quiet_seconds": 0.0}})
             for name in plan.requests
         ]
+        sync_partitions(self._instance, self._home)
+        return outcomes
+
+    def take_sources(self, names: Iterable[str], *, again: Collection[str] = ()) -> list[Outcome]:
+        """Take what has landed for these sources, whether anything is new or not.
+
+        Args:
+            names: The sources.
+            again: Names of refused files that are tried once more, or forgotten if they are gone.
+        """
+        sync_partitions(self._instance, self._home)
+        how = {"quiet_seconds": 0.0, "again": list(again)}
+        outcomes = [self.run((SOURCES,), name, "asked for", config={SOURCES: how}) for name in names]
         sync_partitions(self._instance, self._home)
         return outcomes
 

@@ -279,9 +279,27 @@ def _thing(store: Store, thing_id: str) -> Thing | None:
 @contextmanager
 def report_server(store: Store, host: str, port: int, dagster: str | None = None) -> Iterator[None]:
     """Serve Things and reports from a thread of this process."""
+    with web_server(reports_app(store, host, dagster), host, port):
+        yield
+
+
+@contextmanager
+def serving_until_asked(app: "Starlette", host: str, port: int) -> Iterator[tuple[str, threading.Event]]:
+    """Serve an application; yield its address, and the event that a signal to end it sets.
+
+    Raises:
+        PortTaken: If another process listens on the port.
+    """
+    _require_free(host, port)
+    with _until_asked() as asked, web_server(app, host, port):
+        yield f"http://{_in_url(host)}:{port}", asked
+
+
+@contextmanager
+def web_server(app: "Starlette", host: str, port: int) -> Iterator[None]:
+    """Serve an application from a thread of this process."""
     import uvicorn
 
-    app = reports_app(store, host, dagster)
     server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", lifespan="off"))
     # Signals are for the main thread to handle.
     thread = threading.Thread(target=server.run, daemon=True)

@@ -83,6 +83,7 @@ def test_every_asset_is_judged_and_one_check_holds_up_what_is_downstream(step: s
 def test_every_sensor_is_on_by_default() -> None:
     sensors = list(defs.sensors or ())
     assert {sensor.name for sensor in sensors} == {
+        "changed_origin_sensor",
         "new_files_sensor",
         "new_data_sensor",
         "new_models_sensor",

@@ -35,6 +35,7 @@ from resources.uploads import UPLOADS
 SEGMENTS = ("EWR", "JFK")
 PROJECT = "late"
 SENSORS = (
+    "changed_origin_sensor",
     "new_files_sensor",
     "new_data_sensor",
     "new_models_sensor",

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from resources.errors import MlassetsError
@@ -45,6 +45,9 @@ class Settings(BaseSettings):
             say. Keys come from the standard AWS chain alone.
         patience: Seconds for which a server that does not answer (S3, PostgreSQL) is asked again before a step fails.
         runs_per_look: Runs that a sensor may ask for at one look; none while so many wait in Dagster's queue.
+        fetch_limit: Most bytes that are fetched as one file from an address.
+        upload_limit: Most bytes of one file that `mlassets receive` takes.
+        upload_token: What whoever uploads must know.
         reports_url: Address under which reports are served, if they are; else they are linked as files.
         things_url: Address under which Things are shown, if they are, as `mlassets things` does.
         owners: Who answers for all of a deployment's assets, as Dagster writes it; a JSON list in the environment
@@ -71,6 +74,9 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = None
     patience: float = Field(default=30.0, gt=0)
     runs_per_look: int = Field(default=5, gt=0)
+    fetch_limit: ByteSize = ByteSize(20 * 10**9)
+    upload_limit: ByteSize = ByteSize(10**9)
+    upload_token: SecretStr | None = None
     reports_url: str | None = None
     things_url: str | None = None
     owners: tuple[str, ...] = ()

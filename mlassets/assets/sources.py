@@ -6,6 +6,7 @@ import dagster as dg
 
 from mlassets.home import Home
 from mlassets.ingestion.taking import taking, zone_of
+from mlassets.origins import fetch_origin
 from mlassets.partitions import sources as by_source
 from mlassets.steps import CODE_VERSIONS, SOURCES
 from resources.things import Draft, Partition
@@ -16,10 +17,12 @@ class SourcesConfig(dg.Config):
 
     Attributes:
         quiet_seconds: Files that may still be written to are looked at again after this time; 0 takes all at once.
+        fetch: Whether to fetch first what the source's spec says.
         again: Names of refused files that are tried once more, or forgotten if they are gone.
     """
 
     quiet_seconds: float = 1.0
+    fetch: bool = False
     again: list[str] = []
 
 
@@ -43,6 +46,8 @@ def sources(
     """
     name = context.partition_key
     spec = home.source(name)
+    if config.fetch:
+        context.log.info(f"fetched {fetch_origin(name, spec, home.settings)}")
     with taking(
         name,
         zone_of(spec.files, home.settings),

@@ -11,11 +11,13 @@ from weakref import WeakKeyDictionary
 
 import dagster as dg
 
+from mlassets.automation.fetches import plan_fetches
 from mlassets.automation.partition_changes import PartitionChanges, plan_partitions
 from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, run_together
 from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
+from mlassets.origins import origin_of
 from mlassets.partitions import PROJECT, SEGMENT, SOURCE, projects, segments, sources
 from mlassets.projects import ProjectSpec
 from mlassets.releasing.deciding import unfinished_claim
@@ -245,6 +247,47 @@ def _ask_for(
             plan_partitions(loaded, _sources(context, home), seen, _present(context.instance))
         ),
     )
+
+
+@dg.sensor(
+    job=source_job,
+    minimum_interval_seconds=SECONDS_BETWEEN_LOOKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="A source's origin may have changed: fetches it as often as its spec says, if the server does not say "
+    "that it is the same.",
+)
+def changed_origin_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
+    """A source's origin may have changed: ask for a run that fetches it, as often as its spec says."""
+    specs = {name: spec for name, spec in home.load_sources(landed=False).specs.items() if spec.fetch}
+    plan = plan_fetches(
+        context.cursor,
+        specs,
+        origin_of,
+        failed=lambda key: _failed(context.instance, key),
+        now=datetime.now(UTC),
+        seconds=SECONDS_FOR_A_LOOK,
+    )
+    for note in plan.notes:
+        context.log.warning(note)
+    requests = [
+        dg.RunRequest(
+            partition_key=name, run_key=key, run_config={"ops": {SOURCES: {"config": {"fetch": True}}}}
+        )
+        for name, key in plan.requests.items()
+    ]
+    missing = sorted(set(plan.requests) - set(context.instance.get_dynamic_partitions(SOURCE)))
+    return dg.SensorResult(
+        run_requests=requests,
+        cursor=plan.cursor,
+        dynamic_partitions_requests=[sources.build_add_request(missing)] if missing else None,
+    )
+
+
+def _failed(instance: dg.DagsterInstance, run_key: str) -> bool:
+    """Say whether the run that was asked for under a key has failed."""
+    filters = dg.RunsFilter(tags={RUN_KEY: run_key})
+    runs = instance.get_runs(filters, limit=1)
+    return bool(runs) and runs[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 def _sources(context: dg.SensorEvaluationContext, home: Home) -> LoadedSources | None:

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import pyarrow.fs as pafs
 from blake3 import blake3
@@ -267,6 +268,12 @@ def quarantine_path(folder: Path, source: str, name: str) -> Path:
 def rejected_path(folder: Path, source: str, name: str) -> Path:
     """Return where the rows of a file are kept that could not be taken."""
     return quarantine_path(folder, source, name).with_suffix(".rejected.jsonl")
+
+
+def dropped_path(folder: Path, source: str, name: str) -> Path:
+    """Return where a file goes that is taken out of the landing zone; none goes over another."""
+    encoded = quarantine_path(folder, source, name)
+    return encoded.parent / "dropped" / f"{uuid4().hex[:8]}-{encoded.name.removesuffix('.json')}"
 
 
 def write_note(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import takewhile
@@ -188,19 +189,36 @@ def land(file: Path, settings: Settings, name: str) -> str:
     Returns:
         Where it landed: an absolute path, or a URI.
     """
+    with landing_file(settings, name) as path:
+        shutil.copyfile(file, path)
+    return landing_place(settings.landing, settings.s3_endpoint, settings.patience).location(name)
+
+
+@contextmanager
+def landing_file(settings: Settings, name: str) -> Iterator[Path]:
+    """Give a path to write a file to, which lands when the context ends, in place of a file of its name.
+
+    If it ends with an error, nothing has landed.
+
+    Args:
+        settings: Where the landing zone is.
+        name: Path within the landing zone, as in `flights/2013-01.csv`.
+    """
     place = landing_place(settings.landing, settings.s3_endpoint, settings.patience)
     if not isinstance(place, Folder):
-        place.write_file(name, file)
-        return place.location(name)
-    landed = Path(place.full(name))
+        with tempfile.TemporaryDirectory(prefix="mlassets-") as folder:
+            path = Path(folder, "landed")
+            yield path
+            place.write_file(name, path)
+        return
+    landed = Path(place.root, name)
     landed.parent.mkdir(parents=True, exist_ok=True)
     hidden = landed.with_name(f".{uuid4().hex}.part")
     try:
-        shutil.copyfile(file, hidden)
+        yield hidden
         hidden.replace(landed)
     finally:
         hidden.unlink(missing_ok=True)
-    return str(landed)
 
 
 @dataclass(frozen=True)
@@ -355,6 +373,19 @@ class Taken:
     notes: tuple[str, ...]
 
 
+_told: ContextVar[Progress | None] = ContextVar("told", default=None)
+
+
+@contextmanager
+def watching(progress: Progress | None) -> Iterator[None]:
+    """Tell `progress` how far files are that this process takes meanwhile, also within a run of Dagster's."""
+    token = _told.set(progress)
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
 @contextmanager
 def taking(
     source: str,
@@ -399,7 +430,7 @@ def taking(
         yield Taken(None, ())
         return
     with tempfile.TemporaryDirectory(prefix="mlassets-") as folder:
-        reading = _Reading(zone, Path(folder), options, progress)
+        reading = _Reading(zone, Path(folder), options, progress or _told.get())
         taken = _take(source, zone, before, files, hashes, quarantine, code_version, reading)
         same = taken.draft is not None and known is not None and taken.draft.parameters == known.parameters
         yield Taken(None, taken.notes) if same else taken
