@@ -249,7 +249,6 @@ BAD_FILES: dict[str, tuple[bytes, str, str]] = {
     ),
     "ragged.csv": (b"id,origin\n1,EWR\n2\n3,EWR,more\n", "RaggedRows", "line"),
     "mixed.csv": ("id,origin\n1,Zürich\n".encode() + "2,Zürich\n".encode("latin-1"), "BadEncoding", "UTF-8"),
-    "doubles.csv": (b"id,origin,Origin\n1,EWR,EWR\n", "DuplicateColumns", "a name of its own"),
 }
 
 

@@ -6,19 +6,19 @@ have to read once more, and then with all types known.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from mlassets.ingestion.delimited import _KINDS, _WIDER, _cleaned, _parse
 from mlassets.ingestion.errors import UnreadableFile, WrongType
 from mlassets.ingestion.formats import Sink, distinct_names
 from mlassets.ingestion.options import ReadOptions
+from mlassets.ingestion.text_types import KINDS, WIDER, cleaned, parse
 
-ANY = _KINDS
+ANY = KINDS
 # Texts of formats that have numbers and booleans, but no dates: only the latter are looked for.
 MOMENTS = tuple(kind for kind in ANY if pt.is_temporal(kind))
 _GIVEN = {
@@ -46,7 +46,6 @@ class Columns:
     ) -> None:
         self._sink, self._options, self._file, self._texts = sink, options, file, texts
         self._kinds: dict[str, pa.DataType] = {}
-        self._plain: set[str] = set()
         self._written: pa.Schema | None = None
         self._again = self._stale = False
         self._nulls = pa.array(options.nulls, pa.string()) if options.nulls is not None else None
@@ -129,12 +128,7 @@ class Columns:
     def _schema(self) -> pa.Schema:
         names: list[str | None] = list(self._kinds)
         if given := self._options.columns:
-            if len(given) != len(names):
-                raise UnreadableFile(
-                    self._file,
-                    f"{len(given):,} names are given with `columns`, but the table has {len(names):,} columns",
-                    "Name every column, in order",
-                )
+            check_count(self._file, given, len(names))
             names = list(given)
         distinct, renamed = distinct_names(names)
         if renamed:
@@ -174,6 +168,17 @@ class Columns:
         return table, wrong
 
 
+def check_count(file: str, given: Sequence[str], count: int) -> None:
+    """Refuse names that are more or fewer than the columns.
+
+    Raises:
+        UnreadableFile: With both numbers.
+    """
+    if len(given) != count:
+        reason = f"{len(given):,} names are given with `columns`, but the table has {count:,} columns"
+        raise UnreadableFile(file, reason, "Name every column, in order")
+
+
 def given_type(spec: str) -> pa.DataType:
     """Return the type that an option names: text, integer, number, boolean, date, timestamp or decimal(p,s)."""
     if decimal := re.fullmatch(r"decimal\((\d+),\s*(\d+)\)", spec):
@@ -189,19 +194,19 @@ def typed(
         return known, strings
     if strings.null_count == len(strings):
         return known, pa.nulls(len(strings), known)
-    if not pt.is_null(known) and (values := _parse(strings, known)) is not None:
+    if not pt.is_null(known) and (values := parse(strings, known)) is not None:
         return known, values
-    sample = _cleaned(strings.drop_null().slice(0, 64))
+    sample = cleaned(strings.drop_null().slice(0, 64))
     for kind in kinds:
-        if sample.null_count < len(sample) and _parse(sample, kind) is None:
+        if sample.null_count < len(sample) and parse(sample, kind) is None:
             continue
-        if (values := _parse(strings, kind)) is None:
+        if (values := parse(strings, kind)) is None:
             continue
         if values.null_count > strings.null_count:
             # A blank or NA is text in a format that has nulls of its own.
             continue
-        wider = kind if pt.is_null(known) else _WIDER.get(frozenset({kind, known}), pa.string())
-        return (wider, strings) if pt.is_string(wider) else (wider, _parse(strings, wider))
+        wider = kind if pt.is_null(known) else WIDER.get(frozenset({kind, known}), pa.string())
+        return (wider, strings) if pt.is_string(wider) else (wider, parse(strings, wider))
     return pa.string(), strings
 
 

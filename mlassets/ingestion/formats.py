@@ -90,6 +90,12 @@ _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _DELIMITED = "mlassets.ingestion.delimited:read_delimited"
 _JSON = "mlassets.ingestion.json_records"
+_WORKBOOK = "mlassets.ingestion.spreadsheets:read_workbook"
+_MARKUP = "mlassets.ingestion.markup"
+_COLUMNAR = "mlassets.ingestion.columnar"
+_ARROW = (b"ARROW1", b"FEA1", b"\xff\xff\xff\xff")
+_DATABASES = "mlassets.ingestion.databases"
+_SQLITE = (b"SQLite format 3\x00",)
 _DOCUMENTS = "mlassets.ingestion.documents"
 _ARCHIVE = "mlassets.ingestion.archives:read_archive"
 
@@ -106,11 +112,28 @@ FORMATS: Mapping[str, Format] = {
         Format(".txt", "a text file", "mlassets.ingestion.delimited:read_txt"),
         Format(".fwf", "a file of fixed width", "mlassets.ingestion.fixed_width:read_fixed_width"),
         # Tables
-        Format(".parquet", "a Parquet file", "mlassets.ingestion.columnar:read_parquet", (b"PAR1",)),
+        Format(".parquet", "a Parquet file", f"{_COLUMNAR}:read_parquet", (b"PAR1",)),
         Format(".json", "a JSON document", f"{_JSON}:read_json"),
         Format(".geojson", "a GeoJSON document", f"{_JSON}:read_json"),
         Format(".jsonl", "a file of JSON lines", f"{_JSON}:read_jsonl"),
         Format(".ndjson", "a file of JSON lines", f"{_JSON}:read_jsonl"),
+        Format(".xlsx", "an Excel workbook", _WORKBOOK, (*_ZIP, _OLE)),
+        Format(".xlsm", "an Excel workbook with macros", _WORKBOOK, (*_ZIP, _OLE)),
+        Format(".xls", "an old Excel workbook", _WORKBOOK, (_OLE,)),
+        Format(".ods", "an OpenDocument spreadsheet", _WORKBOOK, _ZIP),
+        Format(".xml", "an XML document", f"{_MARKUP}:read_xml"),
+        Format(".html", "an HTML page", f"{_MARKUP}:read_html"),
+        Format(".htm", "an HTML page", f"{_MARKUP}:read_html"),
+        Format(".feather", "a Feather file", f"{_COLUMNAR}:read_arrow", _ARROW),
+        Format(".arrow", "an Arrow file", f"{_COLUMNAR}:read_arrow", _ARROW),
+        Format(".ipc", "an Arrow file", f"{_COLUMNAR}:read_arrow", _ARROW),
+        Format(".arrows", "an Arrow stream", f"{_COLUMNAR}:read_arrow", _ARROW),
+        Format(".orc", "an ORC file", f"{_COLUMNAR}:read_orc", (b"ORC",)),
+        Format(".avro", "an Avro file", "mlassets.ingestion.avro_records:read_avro", (b"Obj\x01",)),
+        Format(".sqlite", "a SQLite database", f"{_DATABASES}:read_sqlite", _SQLITE),
+        Format(".sqlite3", "a SQLite database", f"{_DATABASES}:read_sqlite", _SQLITE),
+        Format(".db", "a SQLite database", f"{_DATABASES}:read_sqlite", _SQLITE),
+        Format(".duckdb", "a DuckDB database", f"{_DATABASES}:read_duckdb", (b"DUCK",), offset=8),
         # Documents
         Format(".pdf", "a PDF", f"{_DOCUMENTS}:read_pdf", (b"%PDF",)),
         Format(".docx", "a Word document", f"{_DOCUMENTS}:read_word", (*_ZIP, _OLE)),
@@ -435,7 +458,9 @@ def format_of(source: Path, name: str, options: ReadOptions) -> Format:
         suffix: str | None = f".{options.format.removeprefix('.').lower()}"
         if suffix not in FORMATS:
             known = ", ".join(one.name for one in FORMATS.values())
-            raise UnknownFormat(name, f"{options.format!r} is no format that is known", f"Name one of {known}")
+            raise UnknownFormat(
+                name, f"{options.format!r} is no format that is known", f"Name one of {known}"
+            )
     else:
         suffix = suffix_of(name) or _suffix_by_content(source, head)
     if suffix is None or suffix not in FORMATS:

@@ -202,7 +202,6 @@ BAD: dict[str, tuple[str, bytes]] = {
     "EmptyFile": ("csv", b""),
     "TruncatedFile": ("parquet", parquet(k=["z"], v=[1])[:-20]),
     "RaggedRows": ("csv", b"k,v\na,1\nb,2,3\n"),
-    "DuplicateColumns": ("csv", b"k,K\na,1\n"),
     "BadEncoding": ("csv", "k,v\né,1\n".encode() + "é,2\n".encode("latin-1")),
     "UnknownFormat": ("xls", b"\xd0\xcf\x11\xe0"),
     "SchemaConflict": ("csv", b"k,v\na,text\n"),
