@@ -63,12 +63,8 @@ def convert_file(
                 raise CannotExport(f"{path} is there already. Give --overwrite, or another folder.")
             export(table.path, path)
             written.append(_told(path, (table,)))
-    return {
-        "tables": written,
-        "format": converted.format,
-        "found": dict(converted.found),
-        "notes": list(converted.notes),
-    }
+    about = {"format": converted.format, "found": dict(converted.found), "notes": list(converted.notes)}
+    return {"tables": written, **about}
 
 
 def _told(path: Path, tables: tuple[ConvertedTable, ...]) -> dict[str, Any]:

@@ -241,7 +241,7 @@ class QuarantineNote:
     @property
     def text(self) -> str:
         """The note for people."""
-        verb = f"was taken but for {self.rejected:,} rows" if self.rejected else "was not taken"
+        verb = f"was taken but for {self.rejected:,} of its rows" if self.rejected else "was not taken"
         places = ", ".join(f"{word} {value}" for word, value in self.details.items() if word != "rejected")
         lines = [f"{self.file.name} of {self.source} {verb}.", "", f"What:  {self.reason}"]
         lines += [f"Where: {places}"] if places else []
