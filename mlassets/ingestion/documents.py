@@ -11,16 +11,18 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ctypes import byref, c_int, create_string_buffer
 from dataclasses import dataclass, replace
-from io import TextIOWrapper
+from io import IncrementalNewlineDecoder
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from mlassets.ingestion.errors import BadEncoding, EmptyFile, TruncatedFile, UnknownFormat, UnreadableFile
-from mlassets.ingestion.formats import Sink, Tables, distinct_names
+from mlassets.ingestion.errors import EmptyFile, TruncatedFile, UnreadableFile
+from mlassets.ingestion.formats import Tables, distinct_names
 from mlassets.ingestion.options import ReadOptions
+from mlassets.ingestion.text_streams import TextFile, not_utf8, text_file
+from mlassets.ingestion.text_types import typed
 
 DOCUMENT = pa.schema(
     [
@@ -72,21 +74,17 @@ class Passage:
 
 def read_text(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
     """Read plain text, whatever its size, a part at a time."""
-    encoding = encoding_of(source, name, options)
-    total = source.stat().st_size
+    file, _ = text_file(source, name, False, options.encoding)
 
     def passages() -> Iterator[Passage]:
         held = ""
-        for chunk, done in _decoded(source, name, encoding):
-            held += chunk
-            *complete, held = _cut(held) or [""]
+        for piece in _decoded(file, tables):
+            *complete, held = _cut(held + piece) or [""]
             yield from (Passage(text) for text in complete)
-            tables.progress(done, total)
-        if held:
-            yield Passage(held)
+        yield Passage(held)
 
     _write(tables, name, passages())
-    return {"encoding": encoding}
+    return {"encoding": file.encoding}
 
 
 def read_markdown(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
@@ -94,22 +92,20 @@ def read_markdown(source: Path, name: str, options: ReadOptions, tables: Tables)
     if source.stat().st_size > LARGEST_MARKUP:
         tables.note(f"{name} is read as plain text: it is larger than {LARGEST_MARKUP:,} bytes")
         return read_text(source, name, options, tables)
-    encoding = encoding_of(source, name, options)
-    text = "".join(chunk for chunk, _ in _decoded(source, name, encoding))
-    _write(tables, name, _markdown(text))
-    return {"encoding": encoding}
+    file, _ = text_file(source, name, False, options.encoding)
+    _write(tables, name, _markdown("".join(_decoded(file, tables))))
+    return {"encoding": file.encoding}
 
 
 def _markdown(text: str) -> Iterator[Passage]:
     from markdown_it import MarkdownIt
 
-    # As the parser counts lines.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = text.split("\n")
     heading: str | None = None
     start = 0
     links: list[str] = []
     above = False
-    for token in MarkdownIt("commonmark").enable("table").parse("\n".join(lines)):
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
         if token.type == "heading_open" and token.level == 0 and token.map:
             yield Passage("\n".join(lines[start : token.map[0]]), heading, links=tuple(links))
             start, links, above = token.map[1], [], True
@@ -127,8 +123,8 @@ def read_web_page(source: Path, name: str, options: ReadOptions, tables: Tables)
     from lxml import etree
 
     _check_size(source, name, "the page")
-    encoding = options.encoding or _declared_encoding(source) or encoding_of(source, name, options)
-    text = "".join(chunk for chunk, _ in _decoded(source, name, encoding))
+    file, _ = text_file(source, name, False, options.encoding or _declared_encoding(source))
+    text = "".join(_decoded(file, tables))
     if not text.strip():
         raise EmptyFile(name, "the page holds nothing but blanks", _LAND_AGAIN)
     parser = etree.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
@@ -136,7 +132,7 @@ def read_web_page(source: Path, name: str, options: ReadOptions, tables: Tables)
     if root is None:
         raise UnreadableFile(name, "the page holds no element", "Save it from the browser again")
     _write(tables, name, _web_page(root))
-    return {"encoding": encoding}
+    return {"encoding": file.encoding}
 
 
 _HIDDEN = frozenset(("head", "script", "style", "template", "noscript", "svg", "math", "iframe", "object"))
@@ -481,14 +477,13 @@ def _write_table(
         names, renamed = distinct_names([*given, *first[len(given) :]][:width])
         if renamed:
             sink.found["named"] = renamed
-        _typed_rows(sink, names, body)
-
-
-def _typed_rows(sink: Sink, names: list[str], rows: Sequence[Sequence[str | None]]) -> None:
-    columns = [pa.array([row[position] for row in rows], pa.string()) for position in range(len(names))]
-    batch = pa.RecordBatch.from_arrays(columns, names=names)
-    sink.begin(batch.schema)
-    sink.write(batch)
+        columns = [
+            typed(pa.array([row[position] for row in body], pa.string()), options, column)[0]
+            for position, column in enumerate(names)
+        ]
+        batch = pa.RecordBatch.from_arrays(columns, names=names)
+        sink.begin(batch.schema)
+        sink.write(batch)
 
 
 def _shortened(numbers: Sequence[int]) -> str:
@@ -503,88 +498,36 @@ def _check_size(source: Path, name: str, what: str) -> None:
         raise UnreadableFile(name, reason, "Cut it into several files")
 
 
-_BOMS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.I)
 
 
-def encoding_of(source: Path, name: str, options: ReadOptions) -> str:
-    """Return the encoding of a text: as the options, the first bytes, or all of its bytes say.
-
-    Raises:
-        UnknownFormat: If it is no text.
-        BadEncoding: If no encoding fits.
-    """
-    if options.encoding:
-        return _known_encoding(options.encoding, name)
-    with source.open("rb") as file:
-        head = file.read(_CHUNK)
-        if marked := next((encoding for mark, encoding in _BOMS if head.startswith(mark)), None):
-            return marked
-        if b"\0" in head:
-            raise UnknownFormat(
-                name,
-                f"byte {head.index(0)} is zero, so that this is no text",
-                "Land it under its right suffix, or give its `encoding`",
-            )
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        wrong = b""
-        chunk = head
-        try:
-            while chunk:
-                wrong = chunk
-                decoder.decode(chunk)
-                chunk = file.read(_CHUNK)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            # Around the first byte that is not UTF-8 there is something to tell encodings apart by.
-            return _likely_encoding(wrong, error.start, name)
-    return "utf-8"
-
-
-def _likely_encoding(chunk: bytes, at: int, name: str) -> str:
-    from charset_normalizer import from_bytes
-
-    best = from_bytes(chunk[max(0, at - 2**13) : at + 2**15]).best()
-    if best is None:
-        raise BadEncoding(
-            name, "it is not UTF-8, nor of any encoding that can be told from it", "Give its `encoding`"
-        )
-    return best.encoding
-
-
-def _known_encoding(encoding: str, name: str) -> str:
-    try:
-        return codecs.lookup(encoding).name
-    except LookupError:
-        raise BadEncoding(
-            name, f"{encoding!r} is no encoding that is known", "Name one such as utf-8 or latin-1"
-        ) from None
-
-
 def _declared_encoding(source: Path) -> str | None:
+    """Return the encoding that a web page says it is of; none if its first bytes say it better."""
     with source.open("rb") as file:
         head = file.read(4096)
-    if any(head.startswith(mark) for mark, _ in _BOMS) or not (found := _DECLARED.search(head)):
+    if head.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return None
     try:
-        return codecs.lookup(found[1].decode()).name
+        return codecs.lookup(found[1].decode()).name if (found := _DECLARED.search(head)) else None
     except LookupError:
         return None
 
 
-def _decoded(source: Path, name: str, encoding: str) -> Iterator[tuple[str, int]]:
-    """Yield the text in chunks, each with how many bytes have been read."""
-    with source.open("rb") as file:
-        try:
-            with TextIOWrapper(file, encoding) as text:
-                while chunk := text.read(_CHUNK):
-                    yield chunk, file.tell()
-        except UnicodeError as error:
-            reason = f"it is not {encoding} throughout ({error})"[:200]
-            raise BadEncoding(name, reason, "Give its `encoding`") from error
+def _decoded(file: TextFile, tables: Tables) -> Iterator[str]:
+    """Yield the text in pieces, with one way to end lines."""
+    decoder = IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
+    done, lines = file.bom, 1
+    with file.bytes(tables.progress) as read:
+        while True:
+            raw = read(_CHUNK)
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as error:
+                at = done + len(raw) - len(error.object)
+                raise not_utf8(file.name, bytes(error.object), error, lines, at) from error
+            if text:
+                yield text
+            if not raw:
+                return
+            done += len(raw)
+            lines += text.count("\n")

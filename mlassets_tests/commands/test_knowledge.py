@@ -9,6 +9,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from mlassets.cli import app
+from mlassets_tests.test_readme import ROOT, blocks
 
 
 def run(*words: str | Path, home: Path) -> Result:
@@ -91,3 +92,10 @@ def test_a_query_without_a_word_is_a_mistake(tmp_path: Path, tree: Path) -> None
     done = run("search", "docs", "***", home=home)
     assert done.exit_code == 2
     assert "has no word to look for" in done.output
+
+
+def test_the_python_of_the_page_runs_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLASSETS_HOME", str(tmp_path / "home"))
+    for block in blocks(ROOT / "docs/how-to/knowledge-base.md", "python"):
+        exec(compile(block, "knowledge-base.md", "exec"), {})  # our own page
