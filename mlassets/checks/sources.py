@@ -41,7 +41,7 @@ def verdicts_on(home: Home, source: Thing) -> "Judgement":
     new = [name for name, one in source.files.items() if one.hash not in known]
     others, unknown = rows_of_sources(home, spec.expect.sources)
     return judge_source(
-        rows_of(source) if source.files else None,
+        rows_of(source, called=_landed_names(source)) if source.files else None,
         spec.expect,
         ready=ready,
         new=rows_of(source, new) if new else None,
@@ -65,6 +65,15 @@ def sources_checks(
 ) -> Iterator[dg.AssetCheckResult]:
     """Whether a source can be relied on, before anything is drawn from it."""
     yield from report(home, sources, verdicts_on(home, sources), context.run.run_id)
+
+
+def _landed_names(source: Thing) -> dict[str, str]:
+    """Return under which name each file of a source landed, and which table of it that is."""
+    records = (one for one in source.parameters["files"] if "component" in one)
+    return {
+        one["component"]: f"{one['name']}, {one['table']}" if one.get("table") else one["name"]
+        for one in records
+    }
 
 
 def _landed(source: Thing, files: list[str] | None = None) -> datetime | None:

@@ -249,7 +249,7 @@ class Dimensions:
         seen = self._view.ask(f"SELECT {', '.join([*counts, *broken])} FROM {self._view.name}")
         known = dict(zip(columns, seen, strict=False))
         found = [
-            _Found(one, int(count), int(known[one.columns[0]]) if one.known and one.columns else self.n)
+            _Found(one, int(count or 0), int(known[one.columns[0]]) if one.known and one.columns else self.n)
             for one, count in zip(expected, seen[len(counts) :], strict=True)
         ]
         return self._with_examples(found)
@@ -540,7 +540,7 @@ def _not_of_type(column: str, kind: str, wanted: str) -> str:
     if kind == "text":
         return f"{column} IS NOT NULL AND TRY_CAST({column} AS {target.get(wanted, wanted.upper())}) IS NULL"
     if wanted == "integer" and kind == "number":
-        return f"{column} <> floor({column})"
+        return f"NOT isfinite(CAST({column} AS DOUBLE)) OR {column} <> floor({column})"
     if wanted.startswith("decimal") and kind in ("integer", "number"):
         # A number of the scale comes back from it; what is too large for the precision is no number of it.
         cast = f"TRY_CAST({column} AS {wanted.upper()})"

@@ -59,12 +59,15 @@ class Rows:
     names: Mapping[Path, str] = field(default_factory=dict)
 
 
-def rows_of(thing: Thing, files: Collection[str] | None = None) -> Rows:
+def rows_of(
+    thing: Thing, files: Collection[str] | None = None, called: Mapping[str, str] | None = None
+) -> Rows:
     """Return the rows of a Thing's dataset, to be read where they are if that is this machine.
 
     Args:
         thing: The Thing.
         files: Only those files of it, by name; all of them by default.
+        called: What people call a file, by name, where that is something else.
 
     Raises:
         UnknownThing: If it has no dataset.
@@ -74,7 +77,8 @@ def rows_of(thing: Thing, files: Collection[str] | None = None) -> Rows:
     chosen = [one for one in thing.files.values() if files is None or one.name in files]
     places = [(thing.lake_of(one), one) for one in chosen]
     if all(lake.local for lake, _ in places):
-        paths = {Path(lake.full(one.path)): one.name for lake, one in places}
+        names = called or {}
+        paths = {Path(lake.full(one.path)): names.get(one.name, one.name) for lake, one in places}
         return Rows(tuple(paths), names=paths)
     if files is None:
         return Rows(data=whole)
