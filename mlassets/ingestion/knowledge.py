@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
@@ -390,7 +390,7 @@ class _Building:
         total: int,
     ) -> None:
         self._store, self._before, self._known, self._options = store, before, known, options
-        self._progress, self._total, self._done = progress, total, 0
+        self._progress, self._total, self._done = progress, total, count(1)
         self.files: dict[str, Path | Component] = {}
         self.records: list[dict[str, Any]] = []
         self.read = 0
@@ -462,9 +462,8 @@ class _Building:
         except OSError as error:
             return _Read(reason=f"{file.document}: it cannot be read: {error.strerror or error}")
         finally:
-            self._done += 1
             if self._progress is not None:
-                self._progress("files", self._done, self._total)
+                self._progress("files", next(self._done), self._total)
 
     def _read_file(self, file: _File, hashed: str, folder: Path) -> _Read:
         read = _Read(hash=hashed)
@@ -536,9 +535,9 @@ def _by_document(batch: pa.RecordBatch) -> Iterator[tuple[Key, pa.RecordBatch]]:
     """Cut a batch where the document changes."""
     start = 0
     for key, rows in groupby(zip(batch["folder"].to_pylist(), batch["document"].to_pylist(), strict=True)):
-        count = sum(1 for _ in rows)
-        yield key, batch.slice(start, count)
-        start += count
+        height = sum(1 for _ in rows)
+        yield key, batch.slice(start, height)
+        start += height
 
 
 def _fresh_texts(fresh: Mapping[Key, _Read]) -> Iterator[tuple[Key, pa.RecordBatch]]:
@@ -557,26 +556,26 @@ def _texts(
     """Return the rows of a table, or the parts of a document, as texts; `done` rows were before these."""
     folder, document = key
     subfolders, _, file = document.rpartition("/")
-    count = batch.num_rows
+    height = batch.num_rows
     columns: dict[str, Any] = {}
-    if batch.schema.equals(DOCUMENT):
+    if batch.schema.names == DOCUMENT.names:
         columns = {one: batch[one] for one in ("page", "part", "heading", "text", "links")}
         places = [f"part {part}" for part in batch["part"].to_pylist()]
     else:
-        numbers = range(done + 1, done + count + 1)
+        numbers = range(done + 1, done + height + 1)
         columns = {"row": pa.array(numbers, pa.int64()), "text": _row_texts(batch)}
         places = [str(one) for one in numbers]
     for name, value in (
         ("folder", folder), ("subfolders", subfolders), ("file", file), ("document", document),
         ("member", member or None), ("table", table or None), ("hash", hashed),
     ):  # fmt: skip
-        columns[name] = pa.array([value], pa.string()).take(pa.array([0] * count, pa.int32()))
+        columns[name] = pa.array([value], pa.string()).take(pa.array([0] * height, pa.int32()))
     within = "\0".join((folder, document, member, table))
     columns["id"] = pa.array(
         blake3(f"{within}\0{place}\0{text}".encode()).hexdigest(16)
         for place, text in zip(places, columns["text"].to_pylist(), strict=True)
     )
-    arrays = [columns.get(one.name, pa.nulls(count, one.type)) for one in KNOWLEDGE]
+    arrays = [columns.get(one.name, pa.nulls(height, one.type)) for one in KNOWLEDGE]
     return pa.RecordBatch.from_arrays(arrays, schema=KNOWLEDGE)
 
 
