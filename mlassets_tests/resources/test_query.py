@@ -1,8 +1,10 @@
 """A draw is one SELECT that reaches its tables and nothing else, within its limits, in one order."""
 
 import os
+import re
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -10,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.query import BadDraw, Draw, run_draw, tables_of
+from resources.query import (
+    BadCondition,
+    BadDraw,
+    BadQuery,
+    Condition,
+    Draw,
+    reading_files,
+    run_draw,
+    sql_text,
+    tables_of,
+)
 
 FLIGHTS = pa.table({"origin": ["EWR", "JFK", "EWR"], "delay": [3, 1, 2]})
 TABLES = {"flights": FLIGHTS, "weather": pa.table({"origin": ["EWR"], "wind": [1.5]})}
@@ -135,3 +147,87 @@ def test_only_the_columns_and_rows_that_count_are_read(tmp_path: Path) -> None:
     assert run_draw("SELECT a FROM t WHERE a > 7", {"t": damaged}, {}).to_pydict() == {"a": [8, 9]}
     with pytest.raises(BadDraw):
         run_draw("SELECT b FROM t", {"t": damaged}, {})
+
+
+NAMES = {"A": "c0", "b": "c1", 'we"ird': "c2"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "columns"),
+    [
+        ("a >= b -- and nothing more", "c0 c1"),
+        ('"we""ird" LIKE \'a%\' AND NOT (B IS NULL OR A IN (1, 2))', "c0 c1 c2"),
+        ("CASE WHEN a > 1 THEN b ELSE true END", "c0 c1"),
+        ("a::DATE < DATE '2024-01-01' + INTERVAL 3 DAY", "c0"),
+        ("b.field = 1 AND b[1:2] = 'x'", "c1"),
+        ("regexp_full_match(b, 'it''s') AND b SIMILAR TO 'x'", "c1"),
+    ],
+)
+def test_a_condition_is_one_expression_over_the_columns_of_a_row(sql: str, columns: str) -> None:
+    said = Condition.parse(sql).over(NAMES)
+    assert set(re.findall(r"\bc\d\b", said)) == set(columns.split())
+    assert "we" not in said
+
+
+@pytest.mark.parametrize(
+    ("sql", "wrong"),
+    [
+        ("", "holds no SQL"),
+        ("a >", "is no valid SQL"),
+        ("a; DROP TABLE rows", "is no valid SQL"),
+        ("a > 1), (b", "more than one expression"),
+        ("true) UNION SELECT (true", "more than one expression"),
+        ("a > 1) FROM read_csv('/etc/passwd') --", "is no valid SQL"),
+        ("EXISTS (SELECT 1 FROM read_csv('/etc/passwd'))", "holds a subquery"),
+        ("a IN (SELECT 1)", "holds a subquery"),
+        ("a > ALL (SELECT 1)", "holds a subquery"),
+        ("sum(a) > 1", "calls sum(), which is no function of one row's values"),
+        ("sum(a) OVER () > 1", "holds a window"),
+        ("random() > 0.5", "calls random()"),
+        ("nextval('s') > 1", "calls nextval()"),
+        ("a > $x", "holds a parameter"),
+        ("a > ?", "holds a parameter"),
+        ("COLUMNS('.*') > 1", "holds a star"),
+        ("list_filter(a, v -> v > 1) = []", "holds a lambda"),
+        ("lowr(b) = 'x'", "Did you mean floor or lower"),
+    ],
+)
+def test_nothing_else_is_a_condition(sql: str, wrong: str) -> None:
+    with pytest.raises(BadCondition, match=re.escape(wrong)):
+        Condition.parse(sql)
+
+
+def test_a_condition_on_a_column_that_is_not_there_names_what_is() -> None:
+    with pytest.raises(BadCondition, match="reads the column 'wierd', which is not there"):
+        Condition.parse("wierd > 1").over(NAMES)
+    with pytest.raises(BadCondition, match="'current_date'"):
+        Condition.parse("a < current_date").over(NAMES)
+
+
+def test_files_are_read_and_nothing_beside_them(tmp_path: Path) -> None:
+    folder = tmp_path / "odd [x]*'"
+    folder.mkdir()
+    for name in ("in.parquet", "out.parquet"):
+        pq.write_table(pa.table({"v": [1]}), folder / name)
+    inside, outside = (sql_text(str(folder / name)) for name in ("in.parquet", "out.parquet"))
+    with reading_files([folder / "in.parquet"], memory="200MB", seconds=60, threads=1) as connection:
+        assert connection.execute(f"SELECT v FROM read_parquet({inside})").fetchall() == [(1,)]
+        for sql in (
+            f"SELECT v FROM read_parquet({outside})",
+            "SELECT * FROM read_csv('/etc/passwd')",
+            "SELECT * FROM glob('/etc/*')",
+            f"COPY (SELECT 1) TO {inside}",
+            "SET enable_external_access = true",
+            "SET memory_limit = '9GB'",
+        ):
+            with pytest.raises(duckdb.Error):
+                connection.execute(sql)
+
+
+def test_a_look_that_passes_its_limits_is_stopped() -> None:
+    with (
+        pytest.raises(BadQuery, match=r"took longer than its limit of 0\.2 s"),
+        reading_files([], memory="200MB", seconds=0.2, threads=1) as connection,
+    ):
+        connection.execute("SELECT count(*) FROM range(100000000000) a, range(1000) b WHERE a.range % 7 = 3")
+    assert sql_text("it's\0") == "'it''s' || chr(0) || ''"
