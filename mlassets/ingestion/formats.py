@@ -670,14 +670,16 @@ def distinct_names(names: list[str | None]) -> tuple[list[str], dict[str, str]]:
     given = [(name or "").strip() for name in names]
     reserved = {name.casefold() for name in given}
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     distinct: list[str] = []
     renamed: dict[str, str] = {}
     for position, name in enumerate(given, 1):
         base = name or f"column_{position}"
-        unique, number = base, 1
+        unique, number = base, numbers.get(base.casefold(), 1)
         while unique.casefold() in taken or (unique != name and unique.casefold() in reserved):
             number += 1
             unique = f"{base}_{number}"
+        numbers[base.casefold()] = number
         taken.add(unique.casefold())
         distinct.append(unique)
         if unique != name:
