@@ -385,16 +385,6 @@ _LABELLED_TEXTS = (
         _at_most(0.05),
         own=True,
     ),
-    CheckEntry(
-        "texts_do_not_give_the_target_away",
-        "text_label_correlation",
-        "integrity",
-        CLASSES,
-        "Highest predictive power score of one property of a text alone (deepchecks' NLP check, on a sample).",
-        Limit("<", 0.8),
-        own=True,
-        needs_rows=50,
-    ),
 )
 
 _TRAIN_TEST = (

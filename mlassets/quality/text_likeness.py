@@ -18,7 +18,9 @@ _BINS = 64
 _ROWS_OF_BAND = 4
 _BATCH = 4_000_000
 _MOST_COUNTED = 20_000
+_LEARNED_FROM = 10_000
 _MOST_POINTS = 2_000
+_MOST_READ = 5_000
 _NUMBERS_OF_CLUSTERS = (2, 3, 4, 5, 6, 8, 10, 12)
 _LEAST_SILHOUETTE = 0.05
 
@@ -185,21 +187,21 @@ def cluster(texts: Sequence[str], vectors: Any, *, seed: int = 0) -> Clusters:
     count = len(texts)
     of, best = np.zeros(count, dtype=np.int64), _LEAST_SILHOUETTE
     rng = np.random.default_rng(seed)
-    seen = (
-        np.sort(rng.choice(count, _MOST_POINTS, replace=False)) if count > _MOST_POINTS else np.arange(count)
-    )
+    learned, seen = (_some(count, most, rng) for most in (_LEARNED_FROM, _MOST_POINTS))
     different = len(np.unique(np.round(vectors[seen], 6), axis=0)) if count else 0
     with threadpool_limits(limits=1):
         for number in _NUMBERS_OF_CLUSTERS:
             if number >= different:
                 break
-            found = MiniBatchKMeans(number, random_state=seed, n_init=3, batch_size=1024).fit(vectors)
-            labels = found.labels_
-            if len(np.unique(labels[seen])) < 2:
+            found = MiniBatchKMeans(number, random_state=seed, n_init=3, batch_size=1024).fit(
+                vectors[learned]
+            )
+            labels = found.predict(vectors[seen])
+            if len(np.unique(labels)) < 2:
                 continue
-            score = float(silhouette_score(vectors[seen], labels[seen]))
+            score = float(silhouette_score(vectors[seen], labels))
             if score > best + 0.01:
-                of, best = labels, score
+                of, best = np.unique(found.predict(vectors), return_inverse=True)[1], score
     by_size = np.argsort(-np.bincount(of), kind="stable") if count else np.zeros(0, dtype=int)
     rank = np.empty(len(by_size), dtype=np.int64)
     rank[by_size] = np.arange(len(by_size))
@@ -208,10 +210,12 @@ def cluster(texts: Sequence[str], vectors: Any, *, seed: int = 0) -> Clusters:
     return Clusters(of, _words_of(texts, of, len(by_size), rng), best if several else 0.0)
 
 
+def _some(count: int, most: int, rng: Any) -> Any:
+    return np.sort(rng.choice(count, most, replace=False)) if count > most else np.arange(count)
+
+
 def _words_of(texts: Sequence[str], of: Any, number: int, rng: Any) -> tuple[tuple[str, ...], ...]:
-    seen = (
-        np.sort(rng.choice(len(texts), 5_000, replace=False)) if len(texts) > 5_000 else np.arange(len(texts))
-    )
+    seen = _some(len(texts), _MOST_READ, rng)
     groups = [[texts[i] for i in seen.tolist() if of[i] == one] for one in range(number)]
     return tuple(
         telling_words(group, [one for other in groups if other is not group for one in other])

@@ -100,7 +100,6 @@ class TextRows:
             "texts_keep_their_properties": self.property_drift,
             "texts_keep_their_meaning": self.meaning,
             "like_texts_share_a_label": self.conflicting_labels,
-            "texts_do_not_give_the_target_away": self.label_correlation,
         }
 
     def outliers(self) -> Observation:
@@ -241,26 +240,6 @@ class TextRows:
             else "No text occurs with several values of the target."
         )
         return self._observed(most, said, self._all, {"columns": _top(shares)})
-
-    def label_correlation(self) -> Observation:
-        """Measure how much of the target one property of a text tells alone (deepchecks, predictive power score)."""
-        from mlassets.quality.deepchecks_texts import TextSide, run_text_check
-
-        powers: dict[str, float] = {}
-        sides = self._labelled()
-        for column, side in sides.items():
-            found = run_text_check(
-                "PropertyLabelCorrelation", TextSide(side.texts, side.frame, side.labels), seed=self.seed
-            )
-            powers |= {f"{column}: {name}": float(power) for name, power in found.items() if power == power}
-        name, most = worst(powers)
-        said = (
-            f"`{name}` alone has a predictive power score of {most:.2f}."
-            if most
-            else "No property has any power."
-        )
-        rows = min(len(side.texts) for side in sides.values())
-        return self._observed(most, said, self._all, {"properties": _top(powers)}, compared=rows)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

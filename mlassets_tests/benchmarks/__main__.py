@@ -14,6 +14,7 @@ BENCHMARKS = (
     "bench_keeping",
     "bench_io",
     "bench_ticks",
+    "bench_texts",
 )
 
 

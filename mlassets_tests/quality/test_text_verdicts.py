@@ -51,19 +51,15 @@ def usual() -> pa.Table:
 def test_usual_texts_like_earlier_ones_pass(usual: pa.Table) -> None:
     found = judged(usual, table(notes(500, seed=1)), label="late")
     assert {claim: one.status for claim, one in found.items()} == dict.fromkeys(found, "passed")
-    assert len(found) == 6
+    assert len(found) == 5
 
 
 def test_sources_and_draws_are_asked_the_same_of_texts() -> None:
-    claims = {
-        suite: {one.claim for one in checks_of(suite) if "text" in one.measure}
-        for suite in ("integrity", "sources")
-    }
-    assert claims["integrity"] - claims["sources"] == {
-        "like_texts_share_a_label",
-        "texts_do_not_give_the_target_away",
-    }
-    assert not claims["sources"] - claims["integrity"]
+    draws, sources = (
+        {one.claim for one in checks_of(suite) if "text" in one.measure} for suite in ("integrity", "sources")
+    )
+    assert draws - sources == {"like_texts_share_a_label"}
+    assert not sources - draws
 
 
 def test_unusual_texts_are_counted_and_shown_without_harm(usual: pa.Table) -> None:
@@ -135,8 +131,6 @@ def test_equal_texts_with_several_labels_are_told() -> None:
     mixed = table([*texts, *texts[:100]], [*("a" if i % 2 else "b" for i in range(200)), *["b"] * 100])
     found = judged(mixed, label="late")
     assert found["like_texts_share_a_label"].status == "failed"
-    lengths = [one + " and more was written down" * 6 if i % 2 else one for i, one in enumerate(notes(400))]
-    assert judged(table(lengths), label="late")["texts_do_not_give_the_target_away"].status == "failed"
 
 
 def test_blank_texts_and_nulls_are_left_out() -> None:
