@@ -380,7 +380,7 @@ def _of_column(one: ColumnProfile, rows: int, is_key: bool) -> dict[str, Any]:
         expected["range"] = ends
     if one.type in _SECONDS and one.low and re.match(r"\d{4}-\d\d-\d\d", one.low):
         expected["range"] = [one.low[:10], None]
-    if one.type == "text" and one.top and one.distinct_is_exact and one.distinct <= MOST_VALUES < known / 5:
+    if one.type == "text" and one.top and one.distinct_is_exact and one.distinct <= min(MOST_VALUES, known / 10):
         expected["values"] = sorted(value for value, _ in one.top)
     elif one.pattern and one.lengths and one.lengths[1] <= _LONGEST_FORM and known >= MOST_VALUES:
         expected["pattern"] = one.pattern

@@ -102,7 +102,7 @@ class View:
         self._connection, self.name, self._rows = connection, name, rows
         if rows.files:
             listed = ", ".join(sql_text(str(path)) for path in rows.files)
-            source = f"read_parquet([{listed}], union_by_name = true)"
+            source = f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
         else:
             source = f"{name}_data"
             connection.register(source, rows.data)

@@ -9,6 +9,7 @@ BENCHMARKS = (
     "bench_load",
     "bench_overhead",
     "bench_verdicts",
+    "bench_dimensions",
     "bench_store",
     "bench_catalog",
     "bench_keeping",
