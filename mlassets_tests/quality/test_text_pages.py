@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -91,3 +92,9 @@ def test_a_histogram_of_few_values_has_an_axis(texts: list[str]) -> None:
     properties = properties_of(pa.chunked_array([texts]))
     for name in ("characters", "letters"):
         json.dumps(histogram({"texts": properties[name]}, name).figure)
+
+
+def test_the_python_that_is_shown_runs() -> None:
+    page = Path(__file__).parents[2] / "docs/how-to/texts.md"
+    (block,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+    exec(block, {})
