@@ -1,5 +1,7 @@
 """The one object that Dagster loads: every asset, check, sensor and resource of mlassets."""
 
+import warnings
+
 import dagster as dg
 
 from mlassets.assets.aggregate import aggregate
@@ -32,6 +34,9 @@ from mlassets.checks.sources import sources_checks
 from mlassets.home import Home
 from resources.io_managers import ThingIOManager, settings_of
 from resources.warehouse import ReleaseIOManager
+
+# Dagster 1.13 hands every sensor that is bound to resources a beta argument of its own, and warns us of it.
+warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 new_input_sensor = dg.AutomationConditionSensorDefinition(
     "new_input_sensor",
