@@ -45,8 +45,8 @@ _HEAD = 50
 # Beyond this many columns fastexcel takes minutes to tell equal names apart.
 _NARROW = 256
 _LARGEST_WHOLE = 2.0**53
-# Any reference to a column beyond Z, as `r="AA1"`; in these files nothing else looks so.
-_FAR = re.compile(rb"r=[\"'][A-Za-z][A-Za-z]")
+# A cell in a column beyond Z, as in `r="AA1"`. Two patterns that begin with plain text are searched faster than one.
+_FAR = (re.compile(rb'r="[A-Za-z]{2,3}[0-9]'), re.compile(rb"r='[A-Za-z]{2,3}[0-9]"))
 _CELL = re.compile(rb"r=[\"']([A-Za-z]{1,3})([0-9]{1,7})[\"']")
 _DAMAGED = "Open it in a spreadsheet program and save it again"
 
@@ -186,7 +186,7 @@ def _check_sheet(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -
         before = b""
         while block := file.read(_BLOCK):
             text = before + block
-            far = far or _FAR.search(text) is not None
+            far = far or any(one.search(text) is not None for one in _FAR)
             merged = merged or b"mergeCell " in text
             before = text[-32:]
     if not far:
