@@ -110,7 +110,7 @@ def test_what_is_proposed_is_what_a_person_would_write(
     assert columns["code"]["pattern"] == "[A-Z]{2}-[0-9]{5}"
     assert columns["amount"]["range"][0] == 0
     assert columns["amount"]["range"][1] == pytest.approx(float(table["amount"].to_numpy().max()), rel=0.3)
-    assert columns["delay"]["range"] == [-200, 1000]
+    assert columns["delay"]["range"] == [-130, 1000]
     assert columns[HOSTILE]["values"] == sorted(set(table[HOSTILE].to_pylist()))
     assert columns['we"ird; drop']["nulls"] == pytest.approx(0.15)
     assert columns["start"] == {"type": "timestamp", "range": ["2024-01-01", None], "nulls": 0}
