@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from mlassets.expectations import ExpectedTexts
 from mlassets.quality.frames import is_text
 from mlassets.quality.text_verdicts import LOOKED_AT_FIRST, SAMPLE, TextRows
@@ -38,7 +40,9 @@ def text_rows(
         one = earlier()
         return one.scan() if one is not None and one.schema is not None else None
 
-    strings = [field.name for field in thing.schema or () if is_text(field.type)]
+    strings = [
+        field.name for field in thing.schema or () if is_text(field.type) or pa.types.is_null(field.type)
+    ]
     return TextRows(
         thing.scan,
         thing.rows or 0,

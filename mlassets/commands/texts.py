@@ -25,7 +25,8 @@ _SAMPLE = 20_000
 @app.command(rich_help_panel="Data")
 def texts(
     of: Annotated[
-        str, typer.Argument(metavar="SOURCE|FILE", help="A source, or a file of any format that can land.")
+        str,
+        typer.Argument(metavar="SOURCE|FILE|THING", help="A source, any file that can land, or a Thing."),
     ],
     column: Annotated[
         str | None, typer.Option(help="The column of texts; by default the only one that holds texts.")
@@ -64,13 +65,14 @@ def texts(
 
 @contextmanager
 def _rows_of(of: str, home: Path | None, column: str | None) -> "Iterator[tuple[str, ds.Dataset]]":
-    """Give the rows of a file, read as it would be if it landed, or those of a source's newest version."""
+    """Give the rows of a file, read as it would be if it landed, of a source's newest version, or of a Thing."""
     path = Path(of)
     if not path.is_file():
         from mlassets.steps import SOURCES
         from resources.things import Partition
 
-        yield of, home_of(home).store.require(SOURCES, Partition.source(of)).scan()
+        store = home_of(home).store
+        yield of, (store.latest(SOURCES, Partition.source(of)) or store.get(of)).scan()
         return
     import pyarrow.dataset as ds
 

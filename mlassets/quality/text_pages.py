@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 BATCH_ROWS = 65_536
+# What tables of documents and knowledge bases have, where `text` is what they are about.
+_OF_DOCUMENTS = frozenset(("document", "heading", "text"))
 
 _LONGEST = 140
 _MOST_MARKS = 3
@@ -176,7 +178,7 @@ def look_at(
 
     Args:
         dataset: The rows.
-        column: The column; may be left out where one column alone holds texts.
+        column: The column; may be left out where one column alone holds texts, and of documents.
         sample: Rows to look at, drawn by the seed.
         embedding: How texts become vectors.
         seed: Seed of whatever is drawn.
@@ -187,6 +189,8 @@ def look_at(
     """
     strings = [one.name for one in dataset.schema if is_text(one.type)]
     listed = ", ".join(f"`{one}`" for one in strings[:20]) or "none"
+    if column is None and set(strings) >= _OF_DOCUMENTS:
+        column = "text"
     if column is None:
         found = text_columns(dataset.head(1_000, columns=strings)) if strings else []
         if len(found) != 1:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 SAMPLE = 10_000
+_MOST_COLUMNS = 10
 LOOKED_AT_FIRST = 1_000
 """Rows by which columns of texts are told from others."""
 
@@ -243,15 +244,19 @@ class TextRows:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The columns that hold texts."""
+        """The columns that hold texts; of those that nobody named, the first ten."""
         first = self.first()
         if self.columns is not None:
             here = {one.name: one.type for one in first.schema}
-            wrong = [name for name in self.columns if name not in here or not frames.is_text(here[name])]
+            wrong = [
+                name
+                for name in self.columns
+                if name not in here or not (frames.is_text(here[name]) or pa.types.is_null(here[name]))
+            ]
             if wrong:
                 raise ValueError(f"no column of strings is named {', '.join(f'`{name}`' for name in wrong)}")
             return tuple(self.columns)
-        return tuple(name for name in text_columns(first) if name != self.label)
+        return tuple(name for name in text_columns(first) if name != self.label)[:_MOST_COLUMNS]
 
     @property
     def _all(self) -> Mapping[str, _Side]:
@@ -371,6 +376,8 @@ class TextRows:
         sampled_from = (
             f" Seen on a seeded sample of {self.sample:,} of {rows:,} rows." if rows > self.sample else ""
         )
+        if self.columns is None and len(self.names) == _MOST_COLUMNS:
+            sampled_from += f" Of the columns that hold texts the first {_MOST_COLUMNS} were looked at."
         return Observation(
             value,
             looked_at,

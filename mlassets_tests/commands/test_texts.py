@@ -55,6 +55,19 @@ def test_a_source_is_looked_at_by_its_newest_version(tmp_path: Path) -> None:
     assert b"Texts of logbook" in page.read_bytes()
 
 
+def test_documents_are_looked_at_by_their_text(tmp_path: Path) -> None:
+    parts = "\n\n".join(f"# Part {i}\n\n{one}" for i, one in enumerate(notes(12)))
+    (tmp_path / "manual.md").write_text(parts)
+    told = mlassets(tmp_path, "texts", str(tmp_path / "manual.md"), "--json")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["column"] == "text"
+    rows = pa.table({"document": ["a"] * 9, "heading": notes(9), "text": notes(9, seed=1)})
+    store_of(tmp_path).log(rows, name="kb-manuals")
+    told = mlassets(tmp_path, "texts", "kb-manuals", "--json")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["column"] == "text"
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

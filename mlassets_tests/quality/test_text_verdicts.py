@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlassets.quality.checks import checks_of
 from mlassets.quality.displays import Figure, Table
@@ -52,6 +54,9 @@ def test_usual_texts_like_earlier_ones_pass(usual: pa.Table) -> None:
     found = judged(usual, table(notes(500, seed=1)), label="late")
     assert {claim: one.status for claim, one in found.items()} == dict.fromkeys(found, "passed")
     assert len(found) == 5
+    assert judged(usual, table(notes(500, seed=1)), label="late") == found, (
+        "the same texts, the same verdicts"
+    )
 
 
 def test_sources_and_draws_are_asked_the_same_of_texts() -> None:
@@ -187,3 +192,17 @@ def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order(tmp_path: An
     assert first == again != other
     assert len(set(first)) == 50
     assert sampled(stored, ["note"], 1_000, 1).num_rows == 500
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.none() | st.text(max_size=30) | st.sampled_from(HOSTILE), min_size=1, max_size=30))
+def test_no_text_crashes_a_verdict(texts: list[str | None]) -> None:
+    rows = table([*texts, *texts[:3]])
+    found = judged(rows, rows, columns=["note"], label="late")
+    assert [one.message for one in found.values() if one.status == "crashed"] == []
+
+
+def test_of_many_columns_of_texts_the_first_are_looked_at() -> None:
+    wide = pa.table({f"note {i}": notes(30, seed=i) for i in range(12)})
+    found = judged(wide)["texts_are_not_repeated"]
+    assert "of the columns that hold texts the first 10 were looked at" in found.message.lower()
