@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, run_together
+from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, run_together, sources_to_judge
 from mlassets.automation.sensors import sync_partitions
 from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
@@ -23,7 +23,7 @@ from mlassets.projects import ProjectSpec
 from mlassets.releasing.deciding import unfinished_claim
 from mlassets.sections import close_matches
 from mlassets.segments import segments_of
-from mlassets.steps import PROJECT_STEPS, PUBLISH, REVIEW, SOURCES, STEPS
+from mlassets.steps import PROJECT_STEPS, PUBLISH, REVIEW, SOURCES, STEPS, look_at
 from resources.errors import MlassetsError
 from resources.settings import Settings
 from resources.things import Partition
@@ -140,6 +140,8 @@ class Runner:
             self.run((SOURCES,), name, "files landed", config={SOURCES: {"quiet_seconds": 0.0}})
             for name in plan.requests
         ]
+        specs = self._home.load_sources(landed=False).specs
+        outcomes += [self.judge(one) for one in sources_to_judge(specs, look_at(self._home.store))]
         sync_partitions(self._instance, self._home)
         return outcomes
 

@@ -3,8 +3,13 @@
 A change to `review:` concerns review alone; nothing before it runs again.
 """
 
+import json
+
+from blake3 import blake3
+
 from mlassets.expectations import Expectations
 from mlassets.projects import ProjectSpec
+from mlassets.sources import SourceSpec
 from resources.query import tables_of
 from resources.snapshot import Snapshot, snapshot_of
 from resources.store import Store
@@ -72,6 +77,12 @@ def limits_hash(spec: ProjectSpec, step: str) -> str:
     """Return the hash of what a step's versions are judged by: they are judged again when it moves."""
     expects = step == DRAW_DATA and spec.expect != Expectations()
     return spec.hash_of("checks", *(["expect"] if expects else []))
+
+
+def source_limits_hash(spec: SourceSpec) -> str:
+    """Return the hash of what a source's versions are judged by: the newest is judged again when it moves."""
+    judged_by = [spec.expect.model_dump(mode="json"), spec.checks.model_dump(mode="json")]
+    return str(blake3(json.dumps(judged_by, sort_keys=True).encode()).hexdigest())
 
 
 def draw_reads(spec: ProjectSpec) -> list[str]:

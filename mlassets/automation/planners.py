@@ -16,6 +16,7 @@ from mlassets.automation.retraining import DAY, Facts, Held, drift_of, held, use
 from mlassets.projects import ProjectSpec
 from mlassets.rework import RULES, attempt_of, sent_back
 from mlassets.segments import segments_of
+from mlassets.sources import SourceSpec
 from mlassets.steps import (
     AGGREGATE,
     CODE_VERSIONS,
@@ -32,6 +33,7 @@ from mlassets.steps import (
     draw_reads,
     limits_hash,
     look_at,
+    source_limits_hash,
     step_hash,
 )
 from resources.snapshot import Snapshot
@@ -102,6 +104,25 @@ def decide(
             below += planner.segment(Partition.segment(spec.project, name))
         yield from below
         yield from planner.project(Partition.project(spec.project), names, below)
+
+
+def sources_to_judge(specs: Mapping[str, SourceSpec], seen: Snapshot) -> Iterator[Decision]:
+    """Decide on the sources whose newest version was judged by other expectations than their specs have now.
+
+    Args:
+        specs: Specs by source.
+        seen: What there is, as it was at one moment.
+    """
+    for name, spec in specs.items():
+        partition = Partition.source(name)
+        newest = seen.latest(SOURCES, partition)
+        judged = seen.judged(newest.id) if newest is not None else None
+        if newest is None or judged is None:
+            continue
+        limits = source_limits_hash(spec)
+        if any(mark.get(LIMITS, limits) != limits for mark in judged.marks):
+            identity = str(blake3("\n".join((SOURCES, name, newest.id, limits)).encode()).hexdigest()[:24])
+            yield Decision(SOURCES, partition, "due", "what is expected of it changed", "limits", identity)
 
 
 def run_together(decision: Decision) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import dagster as dg
 
 from mlassets.automation.fetches import plan_fetches
 from mlassets.automation.partition_changes import PartitionChanges, plan_partitions
-from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, run_together
+from mlassets.automation.planners import JUDGED_AGAIN, Decision, decide, run_together, sources_to_judge
 from mlassets.checks.again import judge_again, judging
 from mlassets.home import Home
 from mlassets.ingestion.taking import plan_landing
@@ -171,6 +171,7 @@ def changed_spec_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.S
             for one in due
             if one.cause == "limits" or (one.step != DRAW_DATA and one.cause in ("spec", "code"))
         ],
+        lambda seen: sources_to_judge(home.load_sources(landed=False).specs, seen),
     )
 
 
@@ -223,6 +224,7 @@ def _ask_for(
     context: dg.SensorEvaluationContext,
     home: Home,
     chosen: Callable[[ProjectSpec, list[Decision]], Iterable[Decision]],
+    beside: Callable[[Snapshot], Iterable[Decision]] = lambda _: (),
 ) -> dg.SensorResult:
     loaded = home.projects()
     for error in loaded.errors:
@@ -240,6 +242,7 @@ def _ask_for(
                 context.log.error(str(error))
                 continue
             yield from (_request(one) for one in chosen(spec, due) if one.partition.key not in busy)
+        yield from (_request(one) for one in beside(seen) if one.partition.key not in busy)
 
     return dg.SensorResult(
         run_requests=list(_page(context, list(requests()), home.settings.runs_per_look)),

@@ -5,13 +5,14 @@ from typing import Any
 
 import dagster as dg
 
-from mlassets.checks import aggregate, draw_data, model, model_ready, publish, review
+from mlassets.checks import aggregate, draw_data, model, model_ready, publish, review, sources
 from mlassets.checks.reporting import NO_VERDICT_BLOCKS, report
 from mlassets.home import Home
-from mlassets.steps import AGGREGATE, DRAW_DATA, MODEL, MODEL_READY, PUBLISH, REVIEW
+from mlassets.steps import AGGREGATE, DRAW_DATA, MODEL, MODEL_READY, PUBLISH, REVIEW, SOURCES
 from resources.things import Partition, Thing
 
 _JUDGES: Mapping[str, Callable[[Home, Thing], Any]] = {
+    SOURCES: sources.verdicts_on,
     DRAW_DATA: draw_data.verdicts_on,
     MODEL_READY: model_ready.verdicts_on,
     MODEL: model.verdicts_on,
@@ -42,7 +43,9 @@ def judge(
     Dagster runs partitioned checks together with their asset only. So this is no check of Dagster's: it reports the
     evaluations that the checks would.
     """
-    thing = home.store.require(config.step, Partition.parse(config.partition))
+    key = config.partition
+    partition = Partition.source(key) if config.step == SOURCES else Partition.parse(key)
+    thing = home.store.require(config.step, partition)
     found = _JUDGES[config.step](home, thing)
     for result in report(home, thing, found, context.run_id):
         yield dg.AssetCheckEvaluation(

@@ -9,7 +9,8 @@ import dagster as dg
 
 from mlassets.home import Home
 from mlassets.quality.checks import Suite, checks_of
-from mlassets.steps import LIMITS, limits_hash
+from mlassets.sources import SourceSpec
+from mlassets.steps import LIMITS, SOURCES, limits_hash, source_limits_hash
 from resources.things import Thing, new_id
 from resources.verdicts import Verdict
 
@@ -123,5 +124,8 @@ _SEVERITIES = {"ERROR": dg.AssetCheckSeverity.ERROR, "WARN": dg.AssetCheckSeveri
 
 def _limits_of(home: Home, thing: Thing) -> dict[str, str]:
     """Return what tells later whether a verdict was found under the limits that the spec has then."""
+    if thing.step == SOURCES:
+        source = home.load_sources(landed=False).specs.get(thing.partition["source"], SourceSpec())
+        return {LIMITS: source_limits_hash(source)}
     spec = home.projects().specs.get(thing.partition.get("project") or "")
     return {LIMITS: limits_hash(spec, thing.step)} if spec else {}

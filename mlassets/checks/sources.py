@@ -26,7 +26,7 @@ def verdicts_on(home: Home, source: Thing) -> "Judgement":
     from mlassets.quality.rows import rows_of
     from mlassets.quality.sources import judge_source
 
-    spec = home.sources().get(source.partition["source"], SourceSpec())
+    spec = home.load_sources(landed=False).specs.get(source.partition["source"], SourceSpec())
     newest = home.store.history(SOURCES, source.partition, limit=2)
     previous = next((one for one in newest if one.id < source.id), None)
     refused = {one["name"]: one["reason"] for one in source.parameters["quarantined"]}

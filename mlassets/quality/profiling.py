@@ -380,7 +380,12 @@ def _of_column(one: ColumnProfile, rows: int, is_key: bool) -> dict[str, Any]:
         expected["range"] = ends
     if one.type in _SECONDS and one.low and re.match(r"\d{4}-\d\d-\d\d", one.low):
         expected["range"] = [one.low[:10], None]
-    if one.type == "text" and one.top and one.distinct_is_exact and one.distinct <= min(MOST_VALUES, known / 10):
+    if (
+        one.type == "text"
+        and one.top
+        and one.distinct_is_exact
+        and one.distinct <= min(MOST_VALUES, known / 10)
+    ):
         expected["values"] = sorted(value for value, _ in one.top)
     elif one.pattern and one.lengths and one.lengths[1] <= _LONGEST_FORM and known >= MOST_VALUES:
         expected["pattern"] = one.pattern
@@ -517,7 +522,12 @@ def _facts(one: ColumnProfile, rows: int) -> Iterator[tuple[str, str]]:
 
 def _figure(one: ColumnProfile) -> dict[str, Any] | None:
     """Return a picture of how a column's values are distributed."""
-    layout: dict[str, Any] = {"yaxis": {"title": {"text": "rows"}}, "bargap": 0.05, "margin": {"t": 20}}
+    layout: dict[str, Any] = {
+        "yaxis": {"title": {"text": "rows"}},
+        "bargap": 0.05,
+        "margin": {"t": 20},
+        "height": 300,
+    }
     if one.bins is not None and one.counts and not one.top:
         low, width = one.bins
         middles: list[Any] = [low + (i + 0.5) * width for i in range(len(one.counts))]
@@ -530,7 +540,12 @@ def _figure(one: ColumnProfile) -> dict[str, Any] | None:
         return {"data": [{"type": "bar", "x": middles, "y": list(one.counts)}], "layout": layout}
     if not one.top:
         return None
-    values, counts = zip(*one.top, strict=True)
+    in_order = sorted(one.top, key=lambda pair: float(pair[0])) if one.type in _NUMBERS else one.top
+    values, counts = zip(*in_order, strict=True)
     places = list(range(len(values)))
-    ticks = {"tickmode": "array", "tickvals": places, "ticktext": [as_label(value) for value in values]}
+    ticks = {
+        "tickmode": "array",
+        "tickvals": places,
+        "ticktext": [as_label(value) or "(empty)" for value in values],
+    }
     return {"data": [{"type": "bar", "x": places, "y": list(counts)}], "layout": {**layout, "xaxis": ticks}}

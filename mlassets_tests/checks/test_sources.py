@@ -128,3 +128,25 @@ def test_a_draw_is_held_against_its_projects_expectations(home: Home, tmp_path: 
     assert verdicts["values_are_accurate"].observed == pytest.approx(1 / 3)
     assert verdicts["columns_are_consistent"].status == "passed"
     assert verdicts["data_is_timely"].status == "not_applicable"
+
+
+def test_a_source_is_judged_again_when_its_spec_expects_something_else(home: Home, tmp_path: Path) -> None:
+    from mlassets.automation.planners import sources_to_judge
+    from mlassets.checks.reporting import report
+    from mlassets.steps import look_at
+
+    source = version(home, "flights", {"jan.csv": flights([1, 2], 0)}, tmp_path)
+
+    def due() -> list[str]:
+        specs = home.load_sources(landed=False).specs
+        return [one.partition.key for one in sources_to_judge(specs, look_at(home.store))]
+
+    expect(home, "flights", {"expect": {"columns": {"id": {"range": [0, 9]}}}})
+    assert due() == [], "what was never judged is left to the run that made it"
+    list(report(home, source, verdicts_on(home, source), "run"))
+    assert due() == []
+    expect(home, "flights", {"expect": {"columns": {"id": {"range": [0, 1]}}}, "description": "Departures"})
+    assert due() == ["flights"]
+    list(report(home, source, verdicts_on(home, source), "run"))
+    assert due() == []
+    assert "values_are_valid" in {one.claim for one in home.store.verdicts(source.id) if not one.passed}
