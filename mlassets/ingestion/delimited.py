@@ -37,7 +37,7 @@ from mlassets.ingestion.text_streams import (
     other_encoding,
     text_file,
 )
-from mlassets.ingestion.text_types import COMMA, NULLS, PLAIN, Column, Reading, TextTypes, described
+from mlassets.ingestion.text_types import COMMA, PLAIN, Column, Reading, TextTypes, described
 
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -344,7 +344,7 @@ class DelimitedText:
         self.types = TextTypes(options)
         self.given = [self.types.forced(name) for name in layout.names]
         self._ids = [str(position) for position in range(len(layout.names))]
-        self.nulls = list(NULLS) if options.nulls is None else list(dict.fromkeys(("", *options.nulls)))
+        self.nulls = list(self.types.nulls)
 
     def found(self, columns: Sequence[Column], readings: Sequence[Reading]) -> dict[str, Any]:
         """Return what was found out about the file, JSON-serialisable."""
@@ -437,7 +437,8 @@ class DelimitedText:
                 direct = {
                     at: kind for at, kind in direct.items() if pt.is_integer(kind) or pt.is_boolean(kind)
                 }
-            if any(_is_number(kind) for kind in direct.values()) and self._is_suspicious(data):
+            numbers = any(_is_number(kind) for kind in direct.values())
+            if numbers and (len(data) > 2 * _WIDEST_BLOCK or self._is_suspicious(data)):
                 direct = {at: kind for at, kind in direct.items() if not _is_number(kind)}
             direct = {
                 at: kind for at, kind in direct.items() if not pt.is_string(kind) or columns[at].is_text
@@ -498,6 +499,20 @@ class DelimitedText:
     def rows(self, data: bytes, line: int) -> Iterator[tuple[int, bytes, str | None]]:
         """Give out line, bytes and fault of each row that is not blank, given the line of the first."""
         layout = self.layout
+        names = "the header names" if layout.header else "the first row has"
+
+        def fault(values: int) -> str | None:
+            if values == len(layout.names):
+                return None
+            counted = f"{values:,} value{'s' if values != 1 else ''}"
+            return f"this row has {counted}, {names} {len(layout.names):,} columns"
+
+        if not layout.quote or layout.quote.encode() not in data:
+            delimiter = layout.delimiter.encode()
+            for number, raw in enumerate(data.splitlines(keepends=True), line):
+                if raw.strip(b"\r\n"):
+                    yield number, raw, fault(raw.count(delimiter) + 1)
+            return
         length = 0
 
         def lines() -> Iterator[str]:
@@ -507,15 +522,12 @@ class DelimitedText:
                 length += len(one)
                 yield one
 
-        names = "the header names" if layout.header else "the first row has"
         with large_fields():
             reader = csv.reader(lines(), **_dialect(layout.delimiter, layout.quote))
             start, number = 0, line
             for row in reader:
                 if row:
-                    values = f"{len(row):,} value{'s' if len(row) != 1 else ''}"
-                    reason = f"this row has {values}, {names} {len(layout.names):,} columns"
-                    yield number, data[start:length], reason if len(row) != len(layout.names) else None
+                    yield number, data[start:length], fault(len(row))
                 start, number = length, line + reader.line_num
 
     def _mended(
@@ -611,9 +623,14 @@ def read_rows(text: DelimitedText, sink: Sink, tables: Tables) -> None:
                     skip_unclosed=skip,
                 )
                 ended = False
+                failure: UnreadableFile | None = None
                 while pending or not ended:
                     while not ended and len(pending) <= workers:
-                        block = next(cut, None)
+                        try:
+                            block = next(cut, None)
+                        except UnreadableFile as error:
+                            # What is wrong further up is told first.
+                            block, failure = None, error
                         if block is None:
                             ended = True
                             break
@@ -638,6 +655,8 @@ def read_rows(text: DelimitedText, sink: Sink, tables: Tables) -> None:
                         sink.reject(row, reason, line=line)
                     if parsed.batch is not None:
                         sink.write(parsed.batch)
+                if failure is not None:
+                    raise failure
             if readings is None:
                 sink.begin(schema_of(layout.names, [Reading(pa.null())] * len(layout.names)))
                 return

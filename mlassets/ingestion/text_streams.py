@@ -282,7 +282,7 @@ def not_utf8(name: str, text: bytes, error: UnicodeDecodeError, line: int, offse
         name,
         f"byte 0x{text[at]:02x} is not UTF-8",
         _SAVE_AS_UTF8,
-        line=line + text[:at].count(b"\n"),
+        line=line + (line_ends(text, at) if at else 0),
         byte=offset + at,
     )
 
@@ -350,15 +350,21 @@ def blocks(
         if newline is None:
             # Files of old Macs end their lines by a carriage return alone.
             newline = b"\n" if b"\n" in data or b"\r" not in data else b"\r"
+        while newline == b"\r" and data.endswith(newline) and (one := read(1)):
+            # What looks like one line end may be the half of another.
+            data += one
         while data:
             cut, unclosed = _cut(data, newline, delimiter.encode(), quote.encode(), final)
+            if unclosed and not cut and final:
+                # Rows before may end otherwise than most do.
+                cut, unclosed = _cut_slowly(data, delimiter.encode(), quote.encode(), final)
             too_long = not cut and not unclosed and len(data) >= LONGEST_RECORD
             if (unclosed and not cut) or too_long:
                 if not final and len(data) < LONGEST_RECORD:
                     break
                 if not skip_unclosed or not quote:
                     raise _endless(name, line, bool(quote) and quote.encode() in data, final)
-                end = data.find(newline) + 1 or len(data)
+                end = next(iter(_line_lengths(data)))
                 yield Block(data, end, line, offset, ascii_before, unclosed=True)
             elif not cut:
                 break
@@ -368,7 +374,7 @@ def blocks(
                     yield Block(data, cut, line, offset, ascii_before)
                 else:
                     yield Block(data[:cut] + b"\n", cut + 1, line, offset, ascii_before)
-            line += data.count(newline, 0, end)
+            line += line_ends(data, end)
             offset += end
             ascii_before = ascii_before and (data.isascii() or data[:end].isascii())
             data = data[end:]
@@ -393,7 +399,7 @@ def _endless(name: str, line: int, quoted: bool, final: bool) -> RaggedRows:
 def _cut(data: bytes, newline: bytes, delimiter: bytes, quote: bytes, final: bool) -> tuple[int, bool]:
     """Return where the last record that is whole ends, and whether a quote is open after it."""
     if not quote or quote not in data:
-        return (len(data) if final else data.rfind(newline) + 1), False
+        return (len(data) if final else _after_last(data, newline, 0, len(data))), False
     characters = np.frombuffer(data, np.uint8)
     at = np.flatnonzero(characters == quote[0])
     ends = np.frombuffer(b"\r\n" + delimiter + quote, np.uint8)
@@ -409,11 +415,37 @@ def _cut(data: bytes, newline: bytes, delimiter: bytes, quote: bytes, final: boo
     is_open = len(at) % 2 == 1
     if final and not is_open:
         return len(data), False
-    if not is_open and (cut := data.rfind(newline, int(at[-1]))) >= 0:
-        return cut + 1, False
-    lines = np.flatnonzero(characters == newline[0])
-    outside = lines[np.searchsorted(at, lines) % 2 == 0]
-    return (int(outside[-1]) + 1 if len(outside) else 0), is_open
+    # Between values in quotes, from the last on.
+    last = len(data)
+    if is_open:
+        last, at = int(at[-1]), at[:-1]
+    for pair in range(len(at) - 2, -1, -2):
+        if (cut := _after_last(data, newline, int(at[pair + 1]), last)) > 0:
+            return cut, is_open
+        last = int(at[pair])
+    return _after_last(data, newline, 0, last), is_open
+
+
+def _after_last(data: bytes, newline: bytes, start: int, stop: int) -> int:
+    """Return where the last line end between two places ends; 0 if there is none."""
+    cut = data.rfind(newline, start, stop) + 1
+    return cut + 1 if cut and newline == b"\r" and data[cut : cut + 1] == b"\n" else cut
+
+
+def line_ends(data: bytes, stop: int | None = None) -> int:
+    r"""Return how many lines end before a place.
+
+    >>> line_ends(b"a\r\nb\rc\nd")
+    3
+    """
+    stop = len(data) if stop is None else stop
+    ends = data.count(b"\n", 0, stop)
+    if data.find(b"\r", 0, stop) >= 0:
+        at = np.frombuffer(data, np.uint8)[:stop]
+        ends += int(np.count_nonzero((at[:-1] == ord("\r")) & (at[1:] != ord("\n")))) + int(
+            at[-1] == ord("\r")
+        )
+    return ends
 
 
 def _cut_slowly(data: bytes, delimiter: bytes, quote: bytes, final: bool) -> tuple[int, bool]:
@@ -445,6 +477,12 @@ def _spans(data: bytes, delimiter: bytes, quote: bytes) -> Iterator[tuple[int, i
         ):
             yield start, end
             start = end
+
+
+def _line_lengths(data: bytes) -> Iterator[int]:
+    """Give out the bytes of each line with its end."""
+    for line in data.splitlines(keepends=True):
+        yield len(line)
 
 
 @contextmanager

@@ -42,9 +42,11 @@ WIDER = {
     frozenset({pa.date32(), _STAMP}): _STAMP,
 }
 _NAN = frozenset({"nan", "NaN"})
-_DIGITS_OR_X = np.frombuffer(b"0123456789xX", np.uint8)
+_IN_NUMBER = np.isin(np.arange(256), np.frombuffer(b"0123456789xX", np.uint8))
 _BOOLEANS = pa.array(["true", "false"])
 _SAMPLE = 64
+# No number or date has so many bytes.
+_LONGEST_VALUE = 1_000
 _TIME = r"([ T]\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)?$"
 _DATES = {
     "%d/%m/%Y": (r"^(\d{1,2})/(\d{1,2})/(\d{4})", r"\3-0\2-0\1"),
@@ -127,8 +129,9 @@ class TextTypes:
         """
         self.options = options
         self.proved = decimal
-        self.nulls = options.nulls if options.nulls is not None else NULLS
-        self.markers = () if options.nulls is not None else MARKERS
+        self.nulls = NULLS if options.nulls is None else tuple(dict.fromkeys(("", *options.nulls)))
+        self._null_texts = pa.array(self.nulls, pa.string())
+        self.markers = pa.array(() if options.nulls is not None else MARKERS, pa.string())
         given = options.decimal or options.thousands
         # What is given holds for every column: `1.5` is not a number where the decimal mark is a comma.
         self._only_given = bool(given)
@@ -141,18 +144,37 @@ class TextTypes:
 
     def look(self, strings: pa.Array, known: Column) -> Column:
         """Return what the strings and `known` show together."""
-        if known.is_text:
+        if known.is_text or strings.null_count == len(strings):
             return known
-        text = _Text(strings, self.nulls, self.markers)
-        plain, markers = self._plain(text, known.plain)
-        joined = _join(known.plain, plain)
-        others: Mapping[str, pa.DataType] | None = known.others
+        if strings.nbytes > _LONGEST_VALUE and pc.max(pc.binary_length(strings)).as_py() > _LONGEST_VALUE:
+            return Column(pa.string(), {}, known.markers)
+        quick = self._quick(strings, known.plain)
+        markers: frozenset[str] = frozenset()
+        if quick is not None:
+            joined, others = _join(known.plain, quick), known.others
+            text = None
+        else:
+            text = _Text(strings, self._null_texts, self.markers)
+            joined, others = _join(known.plain, self._plain(text, known.plain)), known.others
+            markers = text.markers_in
         if pt.is_string(joined) or (self.proved == "," and pt.is_floating(joined)):
+            text = text or _Text(strings, self._null_texts, self.markers)
             others = self._others(text, known)
         elif not pt.is_null(joined):
             # Whole numbers may be part of numbers in another reading; nothing else that is plain may.
             others = dict.fromkeys(self._numbers, pa.int64()) if pt.is_integer(joined) else {}
         return Column(joined, others, known.markers | markers)
+
+    def _quick(self, strings: pa.Array, known: pa.DataType) -> pa.DataType | None:
+        """Return the type of numbers that are written as they usually are; None where one has to look closer."""
+        if not (pt.is_null(known) or _is_number(known)) or self.options.nulls is not None:
+            return None
+        if not pt.is_floating(known) and _parse(strings, pa.int64()) is not None:
+            return pa.int64()
+        if self._points_are_decimal and (numbers := _parse(strings, pa.float64())) is not None:
+            # Whether `nan` is a number or stands for null, the other values tell.
+            return None if _any(pc.is_nan(numbers)) else pa.float64()
+        return None
 
     def resolve(self, columns: Sequence[Column]) -> list[Reading]:
         """Return how each column is read, given what all of them show."""
@@ -186,7 +208,7 @@ class TextTypes:
         """Return the strings as they are read, or None if a single one is not so."""
         if pt.is_string(reading.kind):
             return strings
-        text = _Text(strings, self.nulls, self.markers)
+        text = _Text(strings, self._null_texts, self.markers)
         return self._as(text, reading)
 
     def forced(self, name: str) -> Reading | None:
@@ -220,7 +242,7 @@ class TextTypes:
             readings = [Reading(kind)]
 
         def read(part: pa.Array) -> pa.Array | None:
-            text = _Text(part, self.nulls, self.markers)
+            text = _Text(part, self._null_texts, self.markers)
             return next(
                 (values for reading in readings if (values := self._as(text, reading)) is not None), None
             )
@@ -244,23 +266,18 @@ class TextTypes:
     def _date_readings(self) -> tuple[str, ...]:
         return (GIVEN + " of dates",) if self.options.date_format else tuple(_DATES)
 
-    def _plain(self, text: "_Text", known: pa.DataType) -> tuple[pa.DataType, frozenset[str]]:
-        """Return the type of the chunk in the plain reading, and the markers that it holds."""
+    def _plain(self, text: "_Text", known: pa.DataType) -> pa.DataType:
+        """Return the type of the chunk in the plain reading."""
         if not text.is_evidence:
-            return pa.null(), text.markers_in
-        if not pt.is_null(known) and not pt.is_string(known):
-            if self._as(text, Reading(known)) is not None:
-                return known, text.markers_in
-        elif pt.is_string(known):
-            return pa.string(), text.markers_in
+            return pa.null()
+        if pt.is_string(known) or (not pt.is_null(known) and self._as(text, Reading(known)) is not None):
+            return known
         for kind in KINDS:
             if pt.is_floating(kind) and not self._points_are_decimal:
                 continue
-            if _parse(text.sample, kind) is None:
-                continue
-            if self._as(text, Reading(kind)) is not None:
-                return kind, text.markers_in
-        return pa.string(), text.markers_in
+            if _parse(text.sample, kind) is not None and self._as(text, Reading(kind)) is not None:
+                return kind
+        return pa.string()
 
     def _others(self, text: "_Text", known: Column) -> Mapping[str, pa.DataType] | None:
         if not text.is_evidence:
@@ -313,22 +330,18 @@ class TextTypes:
 class _Text:
     """The strings of a chunk, step by step with more of them taken for null."""
 
-    def __init__(self, strings: pa.Array, nulls: Sequence[str], markers: Sequence[str]) -> None:
-        self.raw = strings
-        self._nulls, self._markers = pa.array(nulls, pa.string()), markers
+    def __init__(self, strings: pa.Array, nulls: pa.Array, markers: pa.Array) -> None:
+        self.raw, self._nulls, self._markers = strings, nulls, markers
 
     @cached_property
     def cleaned(self) -> pa.Array:
         """Without surrounding blanks, and null for what stands for null."""
-        trimmed = pc.utf8_trim_whitespace(self.raw)
-        return _without(trimmed, self._nulls)
+        return _without(pc.utf8_trim_whitespace(self.raw), self._nulls)
 
     @cached_property
     def markers_in(self) -> frozenset[str]:
         """The markers among the values."""
-        if not self._markers:
-            return frozenset()
-        at = pc.is_in(self.cleaned, value_set=pa.array(self._markers, pa.string()))
+        at = pc.is_in(self.cleaned, value_set=self._markers)
         return frozenset(self.cleaned.filter(at).unique().to_pylist()) if _any(at) else frozenset()
 
     @cached_property
@@ -349,11 +362,6 @@ class _Text:
     @property
     def is_evidence(self) -> bool:
         """Whether there is a value that shows a type."""
-        if self.raw.null_count == len(self.raw):
-            return False
-        head = self.raw.drop_null().slice(0, _SAMPLE)
-        if len(_Text(head, self._nulls.to_pylist(), self._markers).marked.drop_null()):
-            return True
         return bool(self.marked.null_count < len(self.marked))
 
 
@@ -417,7 +425,7 @@ def parse(strings: pa.Array, kind: pa.DataType) -> pa.Array | None:
 
 def cleaned(strings: pa.Array) -> pa.Array:
     """Return the strings without surrounding blanks, and null for those that stand for null."""
-    return _Text(strings, NULLS, ()).cleaned
+    return _without(pc.utf8_trim_whitespace(strings), pa.array(NULLS, pa.string()))
 
 
 def _parse(strings: pa.Array, kind: pa.DataType) -> pa.Array | None:
@@ -445,7 +453,7 @@ def _faithful(strings: pa.Array, parsed: pa.Array) -> bool:
     # Codes such as 007, and hexadecimal numbers.
     negative = first == ord("-")
     lead, after = np.where(negative, second, first), np.where(negative, third, second)
-    if bool(np.any((length > 1 + negative) & (lead == ord("0")) & np.isin(after, _DIGITS_OR_X))):
+    if bool(np.any((length > 1 + negative) & (lead == ord("0")) & _IN_NUMBER[after])):
         return False
     if pt.is_integer(kind):
         return True
@@ -474,6 +482,10 @@ def _first_characters(strings: pa.Array) -> tuple[np.ndarray, np.ndarray, np.nda
     start, last = ends[:-1], len(characters) - 1
     at = [characters[np.minimum(start + position, last)] for position in range(3)]
     return np.diff(ends), at[0], at[1], at[2]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pt.is_integer(kind) or pt.is_floating(kind))
 
 
 def _any(flags: pa.Array) -> bool:
