@@ -44,6 +44,7 @@ LARGEST_MARKUP = 64 * 2**20
 """Markdown, web pages and the body of a Word document are held in memory while they are read."""
 
 _PARTS_AT_ONCE = 1_000
+_MOST_COLUMNS = 1_000
 _CHUNK = 2**20
 _PDFIUM = threading.Lock()
 """PDFium may be called by one thread at a time."""
@@ -344,7 +345,7 @@ def read_word(source: Path, name: str, options: ReadOptions, tables: Tables) -> 
     try:
         document = docx.Document(str(source))
         passages = list(_word(document))
-        inner = [[[cell.text for cell in row.cells] for row in one.rows] for one in document.tables]
+        inner = [[_spread(_word_cells(row)) for row in one.rows] for one in document.tables]
     except (*_WORD_FAULTS, OpcError, etree.XMLSyntaxError, BadZipFile) as error:
         text = " ".join(str(error).split())[:200]
         raise TruncatedFile(name, f"the Word document is cut off or damaged ({text})", _LAND_AGAIN) from error
@@ -369,7 +370,7 @@ def _word(document: Any) -> Iterator[Passage]:
     links: list[str] = []
     for block in document.iter_inner_content():
         if not isinstance(block, Paragraph):
-            rows = ("\t".join(_one_line(cell.text) for cell in row.cells) for row in block.rows)
+            rows = ("\t".join(_one_line(text) for text, _ in _word_cells(row)) for row in block.rows)
             texts.append("\n".join(rows))
             continue
         if _is_heading(block) and block.text.strip():
@@ -379,6 +380,23 @@ def _word(document: Any) -> Iterator[Passage]:
             texts.append(block.text)
         links += [one.url for one in block.hyperlinks if one.url]
     yield Passage("\n\n".join(texts), heading, links=tuple(links))
+
+
+def _word_cells(row: Any) -> Iterator[tuple[str, int]]:
+    """Yield the text of each cell of a row, and how many columns it spans."""
+    from docx.table import _Cell
+
+    # `row.cells` would repeat a cell for each column, of which a document may claim a thousand million.
+    for cell in row._tr.tc_lst:
+        yield _Cell(cell, row).text, cell.grid_span
+
+
+def _spread(cells: Iterable[tuple[str, int]]) -> list[str | None]:
+    """Return the texts of a row by column; a cell that spans several is followed by nothing."""
+    texts: list[str | None] = []
+    for text, columns in cells:
+        texts += [text, *[None] * (min(columns, _MOST_COLUMNS) - 1)]
+    return texts[:_MOST_COLUMNS]
 
 
 def _is_heading(paragraph: Any) -> bool:

@@ -54,6 +54,10 @@ def test_a_knowledge_base_is_built_searched_listed_and_exported(tmp_path: Path, 
     assert told("search", "docs", "bond", "snow", "--any", "--limit", "1", home=home) != []
     assert "--any" in run("search", "docs", "bond", "snow", home=home).output
 
+    done = run("search", "docs", "***", home=home)
+    assert done.exit_code == 2
+    assert "has no word to look for" in done.output
+
     (one,) = told("list", home=home)
     assert (one["name"], one["texts"], one["refused"]) == ("docs", 2, 1)
     assert "docs" in run("list", home=home).output
@@ -84,14 +88,6 @@ def test_a_mistake_is_told_without_a_trace(tmp_path: Path, words: tuple[str, ...
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
     assert "Traceback" not in done.output
-
-
-def test_a_query_without_a_word_is_a_mistake(tmp_path: Path, tree: Path) -> None:
-    home = tmp_path / "home"
-    told("build", "docs", tree, home=home)
-    done = run("search", "docs", "***", home=home)
-    assert done.exit_code == 2
-    assert "has no word to look for" in done.output
 
 
 def test_the_python_of_the_page_runs_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

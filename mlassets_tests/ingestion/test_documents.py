@@ -184,6 +184,21 @@ def test_a_word_document_that_would_fill_the_memory_is_refused(
     assert isinstance(refused(tmp_path, word, "a.docx"), UnsafeArchive)
 
 
+def test_a_cell_as_wide_as_no_honest_table_fills_no_memory(tmp_path: Path) -> None:
+    document = docx.Document()
+    table = document.add_table(1, 3)
+    for position, cell in enumerate(table.rows[0].cells):
+        cell.text = f"cell {position}"
+    for element in table.rows[0]._tr.tc_lst:
+        span = OxmlElement("w:gridSpan")
+        span.set(qn("w:val"), str(10**9))
+        element.get_or_add_tcPr().append(span)
+    held = io.BytesIO()
+    document.save(held)
+    _, rows = read(tmp_path, held.getvalue(), "a.docx")
+    assert rows[0]["text"] == "cell 0\tcell 1\tcell 2"
+
+
 def test_entities_in_a_word_document_are_not_followed(tmp_path: Path, word: bytes) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("the secret")
