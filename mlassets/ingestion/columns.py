@@ -6,7 +6,7 @@ have to read once more, and then with all types known.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,11 +16,10 @@ import pyarrow.types as pt
 from mlassets.ingestion.errors import UnreadableFile, WrongType
 from mlassets.ingestion.formats import Sink, distinct_names
 from mlassets.ingestion.options import ReadOptions
-from mlassets.ingestion.text_types import KINDS, WIDER, cleaned, parse
+from mlassets.ingestion.text_types import KINDS, WIDER, Column, Reading, TextTypes, cleaned, described, parse
 
-ANY = KINDS
 # Texts of formats that have numbers and booleans, but no dates: only the latter are looked for.
-MOMENTS = tuple(kind for kind in ANY if pt.is_temporal(kind))
+MOMENTS = tuple(kind for kind in KINDS if pt.is_temporal(kind))
 _GIVEN = {
     "text": pa.string(),
     "integer": pa.int64(),
@@ -166,6 +165,89 @@ class Columns:
                 table, values = table.filter(kept), values.filter(kept)
             table = table.set_column(table.column_names.index(name), name, values)
         return table, wrong
+
+
+class TextColumns:
+    """The columns of a table whose file has nothing but texts; it is read twice, first to find their types.
+
+    Args:
+        sink: Where the table goes.
+        options: Names, types, nulls, and how numbers and dates are written, where that is given.
+        file: Name of the file, for errors.
+    """
+
+    def __init__(self, sink: Sink, options: ReadOptions, file: str) -> None:
+        self._sink, self._options, self._file = sink, options, file
+        self._types = TextTypes(options)
+        self._looks: dict[str, Column] = {}
+        self._names: dict[str, str] = {}
+        self._readings: dict[str, Reading] = {}
+        self._given: dict[str, Reading | None] = {}
+        self._kinds: dict[str, pa.DataType] = {}
+
+    def look(self, columns: Mapping[str, pa.Array]) -> None:
+        """Take note of some rows; columns may be missing."""
+        for name, strings in columns.items():
+            self._looks[name] = self._types.look(strings, self._looks.get(name, Column()))
+
+    def drop_within(self, names: Collection[str]) -> None:
+        """Forget columns `parent.child` of these parents."""
+        for one in [one for one in self._looks if any(one.startswith(f"{name}.") for name in names)]:
+            del self._looks[one]
+
+    def begin(self) -> None:
+        """Settle names and types, now that all rows were looked at."""
+        given = self._options.columns
+        if given is not None:
+            check_count(self._file, given, len(self._looks))
+        names, renamed = distinct_names([*(given or self._looks)])
+        if renamed:
+            self._sink.found["named"] = renamed
+        self._names = dict(zip(self._looks, names, strict=True))
+        self._readings = dict(zip(self._looks, self._types.resolve([*self._looks.values()]), strict=True))
+        self._given = {one: self._types.forced(name) for one, name in self._names.items()}
+        about = {
+            self._names[one]: found
+            for one, reading in self._readings.items()
+            if self._given[one] is None and (found := described(self._looks[one], reading, self._types))
+        }
+        if about:
+            self._sink.found["columns"] = about
+        self._kinds = {one: (self._given[one] or reading).kind for one, reading in self._readings.items()}
+        if self._kinds:
+            self._sink.begin(self._schema())
+
+    def write(self, columns: Mapping[str, pa.Array], rows: int) -> None:
+        """Write some rows."""
+        arrays: list[pa.Array] = []
+        wrong: dict[int, str] = {}
+        for one, kind in self._kinds.items():
+            strings = columns.get(one)
+            if strings is None:
+                arrays.append(pa.nulls(rows, kind))
+            elif self._given[one] is not None:
+                values, bad = self._types.as_given(strings, kind)
+                arrays.append(values)
+                spec = self._options.types[self._names[one]]
+                for row in bad:
+                    wrong.setdefault(
+                        row,
+                        f"{strings[row].as_py()!r} in column {self._names[one]} is not of the given type {spec}",
+                    )
+            else:
+                values = self._types.values(strings, self._readings[one])
+                arrays.append(strings if values is None else values)
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._schema())
+        if wrong:
+            for row, reason in sorted(wrong.items()):
+                texts = {self._names[one]: strings[row].as_py() for one, strings in columns.items()}
+                fix = "Give the column another type with `types:`, or mend the value"
+                self._sink.reject(texts, reason, fix=fix, error=WrongType)
+            batch = batch.filter(pa.array([row not in wrong for row in range(rows)]))
+        self._sink.write(batch)
+
+    def _schema(self) -> pa.Schema:
+        return pa.schema([pa.field(self._names[one], kind) for one, kind in self._kinds.items()])
 
 
 def check_count(file: str, given: Sequence[str], count: int) -> None:

@@ -121,6 +121,17 @@ def _markdown(text: str) -> Iterator[Passage]:
 
 def read_web_page(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
     """Read the text of a web page: a part for each heading, without what no browser shows."""
+    root, encoding = page_of(source, name, options, tables)
+    _write(tables, name, _web_page(root))
+    return {"encoding": encoding}
+
+
+def page_of(source: Path, name: str, options: ReadOptions, tables: Tables) -> tuple[Any, str]:
+    """Return the outermost element of a web page, and the encoding the page is in.
+
+    Raises:
+        UnreadableFile: If it is too large, holds nothing, or is in another encoding than it says.
+    """
     from lxml import etree
 
     _check_size(source, name, "the page")
@@ -132,8 +143,7 @@ def read_web_page(source: Path, name: str, options: ReadOptions, tables: Tables)
     root = etree.fromstring(text.encode("utf-8", "replace"), parser)
     if root is None:
         raise UnreadableFile(name, "the page holds no element", "Save it from the browser again")
-    _write(tables, name, _web_page(root))
-    return {"encoding": file.encoding}
+    return root, file.encoding
 
 
 _HIDDEN = frozenset(("head", "script", "style", "template", "noscript", "svg", "math", "iframe", "object"))
