@@ -17,6 +17,8 @@ from mlassets.sections import shown
 SAMPLE = 20_000
 # A column of more values than this holds names or texts, not categories.
 MOST_VALUES = 1_000
+MOST_COLUMNS = 1_000
+_AT_ONCE = 100
 _RARE = 0.01
 _MOST_DRAWN = 8
 _NOISE = 2.4
@@ -39,7 +41,8 @@ class FileDrift:
 
     Numbers are compared on a sample of each side, by the Kolmogorov-Smirnov distance. Columns of few values are
     compared on all rows, by Cramer's V, in which both sides weigh the same however many rows they have. Dates go on
-    by themselves, and so do keys and other numbers that are never there twice: these are left out.
+    by themselves, and so do keys and other numbers that are never there twice: these are left out. Of wide tables the
+    first thousand columns are compared.
 
     Args:
         new: The rows of the new files.
@@ -55,7 +58,7 @@ class FileDrift:
             if name in earlier.columns
             and name not in aside
             and _kind(new, name) == _kind(earlier, name) is not None
-        ]
+        ][:MOST_COLUMNS]
 
     def drift(self) -> Observation:
         """Measure how far each column has moved, and return the move of the column that did most."""
@@ -177,6 +180,12 @@ class FileDrift:
         ]
         if not names:
             return {}
+        drifts = {}
+        for start in range(0, len(names), _AT_ONCE):
+            drifts |= self._moved(names[start : start + _AT_ONCE])
+        return drifts
+
+    def _moved(self, names: list[str]) -> dict[str, _Drift]:
         new, earlier = (_sample(view, names) for view in (self._new, self._earlier))
         drifts = {}
         for name in names:

@@ -31,7 +31,7 @@ _LARGEST_KEY = 4
 _MOST_RULE_COLUMNS = 6
 _BINS = 40
 _LONGEST_FORM = 100
-_ASKED_AT_ONCE = 500
+_ASKED_AT_ONCE = 100
 _SECONDS = {"date", "timestamp"}
 _NUMBERS = {"integer", "number"}
 

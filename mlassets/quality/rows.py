@@ -133,12 +133,15 @@ class View:
     def sample(self, expressions: Sequence[str], rows: int) -> pa.Table:
         """Return what some SQL says of about `rows` rows, or of all if they are fewer: always the same ones.
 
-        Rows are chosen by a hash of all that they hold, so that no order of theirs plays a part.
+        Rows are chosen by where they stand, and not by what they hold: of rows that are all alike some are taken, too.
         """
         every = max(1, self.n // rows)
-        chosen = f" WHERE hash({', '.join(self.columns.values())}) % {every} = 0" if every > 1 else ""
         listed = ", ".join(f"{one} AS s{i}" for i, one in enumerate(expressions))
-        return self.arrow(f"SELECT {listed} FROM {self.name}{chosen} LIMIT {3 * rows}")
+        source, place = self._source, f"{self.name}.file_row_number"
+        if not self._rows.files:
+            source, place = f"(SELECT *, row_number() OVER () AS place FROM {self.name})", "place"
+        chosen = f" WHERE hash({place}) % {every} = 0" if every > 1 else ""
+        return self.arrow(f"SELECT {listed} FROM {source}{chosen} LIMIT {3 * rows}")
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         import duckdb

@@ -1,9 +1,11 @@
 """New files beside those of before: what moved, what is new, and what is neither."""
 
 import datetime as dt
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlassets.expectations import Expectations
@@ -91,3 +93,25 @@ def test_the_first_files_have_nothing_to_be_compared_with() -> None:
     assert by_claim["files_are_like_the_ones_before"] == by_claim["no_new_values"] == "not_applicable"
     none = judge_source(None, Expectations(), arrived=Arrived(AT), threads=1)
     assert {one.status for one in none.verdicts} == {"not_applicable"}
+
+
+def test_rows_that_are_all_alike_are_sampled_as_others_are(tmp_path: Path) -> None:
+    def flags(share: float) -> pa.Table:
+        return pa.table(
+            {"same": [1] * 70_000, "value": [float(i % 100 < 100 * share) for i in range(70_000)]}
+        )
+
+    moved = verdicts(flags(0.9), flags(0.1))["files_are_like_the_ones_before"]
+    assert moved.observed == pytest.approx(0.8, abs=0.02)
+    paths = [tmp_path / name for name in ("a.parquet", "b.parquet")]
+    for path, share in zip(paths, (0.1, 0.9), strict=True):
+        pq.write_table(flags(share), path)
+    found = judge_source(
+        Rows(tuple(paths)),
+        Expectations(),
+        new=Rows((paths[1],)),
+        arrived=Arrived(AT, earlier=Rows((paths[0],))),
+        threads=2,
+    )
+    (drift,) = [one for one in found.verdicts if one.claim == "files_are_like_the_ones_before"]
+    assert drift.observed == pytest.approx(0.8, abs=0.02)
