@@ -1,5 +1,6 @@
 """Files from elsewhere: an address (HTTP, HTTPS, S3), or the rows of a query to PostgreSQL as a Parquet file."""
 
+import datetime as dt
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -400,8 +401,10 @@ def _column(name: str, kind: pa.DataType, values: list[str | None]) -> pa.Array:
     if pa.types.is_boolean(kind):
         return pc.equal(texts, "t")
     try:
+        if pa.types.is_time(kind):
+            return pa.array([None if one is None else dt.time.fromisoformat(one) for one in values], kind)
         return cast("pa.Array", pc.cast(texts, kind))
-    except pa.ArrowInvalid as error:
+    except ValueError as error:  # Arrow's own are among these
         raise NotFetched(
             f"the column {name} holds what no {kind} can hold ({_words(error)}). "
             f"Cast it in the query, such as {name}::text"

@@ -490,7 +490,7 @@ def _take(
         schema=fitted.schema if fitted.files else None,
         parameters={
             "pattern": zone.pattern,
-            **({} if zone.place_is_home else {"place": zone.place.location("")}),
+            **({} if zone.place_is_home else {"place": zone.place.uri}),
             **({"options": options} if options else {}),
             "files": sorted(records, key=lambda one: (str(one["name"]), str(one.get("table", "")))),
             "quarantined": sorted(refused.values(), key=lambda one: str(one["name"])),
