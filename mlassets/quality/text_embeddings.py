@@ -20,8 +20,9 @@ from resources.errors import MlassetsError
 
 EMBEDDINGS: tuple[EmbeddingName, ...] = get_args(EmbeddingName)
 
-LONGEST = 10_000
-"""Characters of a text that are looked at."""
+_LONGEST = 10_000
+_SHORTEST_CUT = 1_000
+_MOST_CHARACTERS = 50_000_000
 
 _DIRECTIONS = 100
 _MOST_WORDS = 30_000
@@ -30,6 +31,15 @@ _LEARNED_FROM = 20_000
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 WORDS = rf"[{_UNSPACED}]|[^\W_{_UNSPACED}][^\W{_UNSPACED}]+"
 """What counts as a word, as a regular expression."""
+
+
+def starts(texts: Sequence[str]) -> list[str]:
+    """Return what is looked at of texts, so that the time it takes is bounded.
+
+    That is 10,000 characters of each, and of many texts fewer, 50 million in all; but no fewer than 1,000 of each.
+    """
+    longest = max(_SHORTEST_CUT, min(_LONGEST, _MOST_CHARACTERS // max(1, len(texts))))
+    return [one[:longest] for one in texts]
 
 
 class NoSuchEmbedding(MlassetsError):
@@ -78,7 +88,7 @@ class Lsa:
         self._words = weighted_words(learned)
         self._svd: Any = None
         if self._words is not None:
-            weights = self._words.transform([one[:LONGEST] for one in learned])
+            weights = self._words.transform(starts(learned))
             directions = min(_DIRECTIONS, *(size - 1 for size in weights.shape))
             if directions >= 1:
                 # Sums in one order: the same texts give the same vectors. Texts that are all the same vary by nothing.
@@ -93,7 +103,7 @@ class Lsa:
 
         if self._words is None or not len(texts):
             return np.zeros((len(texts), 1), dtype=np.float32)
-        weights = self._words.transform([one[:LONGEST] for one in texts])
+        weights = self._words.transform(starts(texts))
         if self._svd is None:
             return _of_length_one(weights.toarray())
         with threadpool_limits(limits=1):
@@ -112,8 +122,9 @@ class WordLlama:
         from scipy.sparse import csr_array
 
         rows = np.zeros((len(texts), self._vectors.shape[1]), dtype=np.float32)
+        seen = starts(texts)
         for start in range(0, len(texts), 1_000):
-            part = [one[:LONGEST] for one in texts[start : start + 1_000]]
+            part = seen[start : start + 1_000]
             encoded = self._tokenizer.encode_batch_fast(part, add_special_tokens=False)
             tokens = [one.ids for one in encoded]
             ends = np.cumsum([0, *map(len, tokens)])
@@ -165,7 +176,7 @@ def weighted_words(texts: Sequence[str]) -> Any:
         dtype=np.float32,
     )
     try:
-        return vectorizer.fit([one[:LONGEST] for one in texts])
+        return vectorizer.fit(starts(texts))
     except ValueError:  # no word at all, or none twice
         return None
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mlassets.quality.text_embeddings import LONGEST, weighted_words
+from mlassets.quality.text_embeddings import starts, weighted_words
 from mlassets.quality.text_properties import code_points
 
 LIKE = 0.8
@@ -52,7 +52,7 @@ def near_copies(texts: Sequence[str]) -> Copies:
     not with its square. What the bins leave unsure is counted, for 20,000 pairs at most.
 
     Args:
-        texts: Texts; the first 10,000 characters of each are looked at.
+        texts: Texts; `starts` tells how much of each is looked at.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -60,7 +60,7 @@ def near_copies(texts: Sequence[str]) -> Copies:
     count = len(texts)
     number: dict[str, int] = {}
     of_text = np.array(
-        [number.setdefault(" ".join(one[:LONGEST].lower().split()), len(number)) for one in texts], int
+        [number.setdefault(" ".join(one.lower().split()), len(number)) for one in starts(texts)], int
     )
     plain = list(number)
     edges = _like_each_other(plain)
@@ -228,9 +228,9 @@ def telling_words(texts: Sequence[str], others: Sequence[str], most: int = 8) ->
     words = weighted_words([*texts, *others])
     if words is None or not len(texts):
         return ()
-    here = np.asarray(words.transform([one[:LONGEST] for one in texts]).mean(axis=0)).ravel()
+    here = np.asarray(words.transform(starts(texts)).mean(axis=0)).ravel()
     if len(others):
-        here = here - np.asarray(words.transform([one[:LONGEST] for one in others]).mean(axis=0)).ravel()
+        here = here - np.asarray(words.transform(starts(others)).mean(axis=0)).ravel()
     names = words.get_feature_names_out()
     return tuple(str(names[i]) for i in np.argsort(-here, kind="stable")[:most] if here[i] > 0)
 

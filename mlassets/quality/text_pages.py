@@ -16,7 +16,7 @@ from mlassets.quality.displays import Display, Figure, Table, Text
 from mlassets.quality.frames import is_text
 from mlassets.quality.text_embeddings import Embedding, embedding_of
 from mlassets.quality.text_likeness import Clusters, Copies, cluster, near_copies, plane
-from mlassets.quality.text_properties import NUMERIC, PROPERTIES, properties_of, text_columns
+from mlassets.quality.text_properties import LONGEST, NUMERIC, PROPERTIES, properties_of, text_columns
 from resources.errors import MlassetsError
 
 if TYPE_CHECKING:
@@ -214,7 +214,8 @@ def look_at(
 def sampled(dataset: "ds.Dataset", columns: Sequence[str], rows: int, seed: int) -> pa.Table:
     """Return at most `rows` rows of some columns, drawn without replacement, in their order.
 
-    All of these columns are read, a few ten thousand rows at a time; what is kept is what was drawn.
+    All of these columns are read, a few ten thousand rows at a time; what is kept is what was drawn, and of a text the
+    first 20,000 characters.
     """
     wanted = pa.schema([dataset.schema.field(name) for name in columns])
     count = dataset.count_rows()
@@ -228,7 +229,12 @@ def sampled(dataset: "ds.Dataset", columns: Sequence[str], rows: int, seed: int)
         here = drawn[np.searchsorted(drawn, at) : np.searchsorted(drawn, at + len(batch))] - at
         at += len(batch)
         if len(here):
-            parts.append(pa.table(batch.take(pa.array(here))).select(list(columns)).cast(wanted))
+            drawn_here = batch.select(list(columns)).take(pa.array(here))
+            cut = [
+                pc.utf8_slice_codeunits(values, 0, LONGEST) if pa.types.is_string(values.type) else values
+                for values in drawn_here.columns
+            ]
+            parts.append(pa.table(cut, names=list(columns)).cast(wanted))
     return pa.concat_tables(parts)
 
 

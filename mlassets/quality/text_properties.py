@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from mlassets.quality.frames import is_text
 
-LONGEST = 100_000
+LONGEST = 20_000
 """Characters of a text that are looked at."""
 
 _BATCH = 4_000_000
@@ -49,7 +49,7 @@ NUMERIC = tuple(name for name in PROPERTIES if name != "script")
 def properties_of(texts: pa.ChunkedArray | pa.Array) -> pa.Table:
     """Return the properties of texts as a table, a row for each text; those of null are null.
 
-    Of a text longer than 100,000 characters all but its length is told from as many at its start.
+    Of a text longer than 20,000 characters all but its length is told from as many at its start.
 
     Args:
         texts: Strings.

@@ -129,8 +129,9 @@ class TextRows:
             shares[f"{column}: unreadable"] = share(len(unreadable), len(side.texts))
             examples += self._examples(column, "unreadable", side, unreadable.tolist())
         name, most = worst(shares)
+        column, _, what = name.rpartition(": ")
         said = (
-            f"By `{name}` {most:.2%} of the texts are unusual."
+            f"{most:.2%} of the texts in `{column}` are unusual: {what.replace('_', ' ')}."
             if most
             else "No text is unusual in any property."
         )
@@ -336,10 +337,12 @@ class TextRows:
         return known - distinct, known
 
     def _examples(self, column: str, name: str, side: _Side, indices: Sequence[int]) -> list[tuple[str, ...]]:
-        ends = [*indices[:2], *indices[2:][-2:]]
+        # Those furthest below come first, those furthest above last; of copies one is enough.
+        distinct = list({side.texts[i]: int(i) for i in indices}.values())
+        ends = [*distinct[:2], *distinct[2:][-2:]]
         return [
             (column, name.replace("_", " "), _shown(side.properties[name][i].as_py()), excerpt(side.texts[i]))
-            for i in map(int, ends)
+            for i in ends
         ]
 
     def _where(self, column: str, now: _Side, before: _Side, vectors: Any) -> tuple[Display, ...]:

@@ -194,6 +194,12 @@ def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order(tmp_path: An
     assert sampled(stored, ["note"], 1_000, 1).num_rows == 500
 
 
+def test_of_a_very_long_text_the_start_is_looked_at() -> None:
+    rows = pa.table({"note": ["word " * 100_000, *notes(40)], "id": range(41)})
+    assert max(map(len, sampled(ds.dataset(rows), ["note"], 100, 0)["note"].to_pylist())) == 20_000
+    assert judged(rows)["texts_are_usual"].details["properties"]["note: words"] == pytest.approx(1 / 41)
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.none() | st.text(max_size=30) | st.sampled_from(HOSTILE), min_size=1, max_size=30))
 def test_no_text_crashes_a_verdict(texts: list[str | None]) -> None:
