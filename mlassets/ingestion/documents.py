@@ -45,6 +45,7 @@ LARGEST_MARKUP = 64 * 2**20
 
 _PARTS_AT_ONCE = 1_000
 _MOST_COLUMNS = 1_000
+_LINES_OF_A_TABLE = 4
 _CHUNK = 2**20
 _PDFIUM = threading.Lock()
 """PDFium may be called by one thread at a time."""
@@ -220,7 +221,8 @@ def read_pdf(source: Path, name: str, options: ReadOptions, tables: Tables) -> M
     try:
         pages = _pages_of(document, name)
         blank: list[int] = []
-        _write(tables, name, _pdf(document, name, pages, blank, tables))
+        ruled: list[int] = []
+        _write(tables, name, _pdf(document, name, pages, blank, ruled, tables))
     finally:
         with _PDFIUM:
             document.close()
@@ -231,6 +233,9 @@ def read_pdf(source: Path, name: str, options: ReadOptions, tables: Tables) -> M
         raise EmptyFile(name, reason, "Have the text recognised (OCR), and land the PDF that comes of it")
     if blank:
         tables.note(f"pages without text were left out: {_shortened(blank)}")
+    if ruled and options.tables is None:
+        told = f"pages {_shortened(ruled)} are ruled as tables are"
+        tables.note(f"{told}: `tables: page*` takes the tables, apart from the text")
     if options.tables is not None:
         _pdf_tables(source, name, options, tables)
     return {"pages": pages}
@@ -249,8 +254,11 @@ def _pages_of(document: Any, name: str) -> int:
     return pages
 
 
-def _pdf(document: Any, name: str, pages: int, blank: list[int], tables: Tables) -> Iterator[Passage]:
+def _pdf(
+    document: Any, name: str, pages: int, blank: list[int], ruled: list[int], tables: Tables
+) -> Iterator[Passage]:
     import pypdfium2 as pdfium
+    from pypdfium2 import raw
 
     headings = _bookmarks(document)
     heading: str | None = None
@@ -266,6 +274,9 @@ def _pdf(document: Any, name: str, pages: int, blank: list[int], tables: Tables)
                 written = page.get_textpage()
                 text = written.get_text_range()
                 links = tuple(_pdf_links(document, page))
+                lines = page.get_objects(filter=[raw.FPDF_PAGEOBJ_PATH], max_depth=1)
+                if sum(1 for _ in islice(lines, _LINES_OF_A_TABLE)) == _LINES_OF_A_TABLE:
+                    ruled.append(number)
                 written.close()
             except pdfium.PdfiumError as error:
                 reason = f"the text of page {number} cannot be read ({error})"

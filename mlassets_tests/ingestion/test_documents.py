@@ -20,7 +20,7 @@ from reportlab.pdfgen import canvas
 from reportlab.platypus import PageBreak, SimpleDocTemplate, Table, TableStyle
 
 from mlassets.ingestion import documents
-from mlassets.ingestion.documents import DOCUMENT, PART_CHARACTERS, read_web_page
+from mlassets.ingestion.documents import DOCUMENT, PART_CHARACTERS
 from mlassets.ingestion.errors import (
     BadEncoding,
     EmptyFile,
@@ -30,7 +30,7 @@ from mlassets.ingestion.errors import (
     UnreadableFile,
     UnsafeArchive,
 )
-from mlassets.ingestion.formats import Converted, Tables, _Collected, convert
+from mlassets.ingestion.formats import Converted, convert
 from mlassets.ingestion.options import ReadOptions
 
 
@@ -139,6 +139,9 @@ def test_tables_of_a_pdf_are_taken_where_they_are_named_and_typed(
     converted, rows = read(tmp_path, pdf_with_tables, "a.pdf")
     assert [one.name for one in converted.tables] == [""]
     assert rows[0]["text"] == "id name price\n007 Änne 1.5\n008 Bob 2"
+    assert converted.notes == (
+        "pages 1, 2 are ruled as tables are: `tables: page*` takes the tables, apart from the text",
+    )
 
 
 def test_a_table_that_a_pdf_does_not_have_is_told_with_those_it_has(
@@ -293,23 +296,18 @@ def test_no_character_of_a_text_is_lost_or_moved(tmp_path: Path, text: str, time
 
 PAGE = """<html><head><title>My &amp; title</title><style>x{}</style></head><body>pre
 <p>a <a href='x.html'>link</a>   b<script>evil()</script></p><!-- not this -->
-<h1>Head <i>1</i></h1><ul><li>one<li>two</ul><table><tr><td>1<td>2</table></body>"""
+<h1>Head <i>1</i></h1><ul><li>one<li>two</ul><dl><dt>1<dd>2</dl></body>"""
 
 
-def web_page(folder: Path, content: bytes, **options: Any) -> list[dict[str, Any]]:
-    source = folder / "page"
-    source.write_bytes(content)
-    collected = _Collected(folder, "a.html", ReadOptions(**options), None)
-    read_web_page(source, "a.html", ReadOptions(**options), Tables(collected))
-    rows: list[dict[str, Any]] = pq.read_table(collected.tables[0].path).to_pylist()
-    return rows
+def web_page(folder: Path, content: bytes) -> list[dict[str, Any]]:
+    return read(folder, content, "a.html")[1]
 
 
 def test_a_web_page_has_a_part_for_each_heading_without_what_no_browser_shows(tmp_path: Path) -> None:
     rows = web_page(tmp_path, PAGE.encode())
     assert [(row["heading"], row["text"], row["links"]) for row in rows] == [
         ("My & title", "pre\n\na link b", ["x.html"]),
-        ("Head 1", "one\ntwo\n\n1 | 2", []),
+        ("Head 1", "one\ntwo\n\n1\n2", []),
     ]
 
 
