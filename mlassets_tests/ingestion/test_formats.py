@@ -2,7 +2,11 @@ import contextlib
 import csv
 import gzip
 import io
+import json
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,16 +14,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlassets.ingestion import formats
 from mlassets.ingestion.errors import (
     BadEncoding,
+    BadRow,
     DuplicateColumns,
     EmptyFile,
+    MissingTable,
     RaggedRows,
+    ReaderFailed,
+    SeveralTables,
     TruncatedFile,
     UnknownFormat,
     UnreadableFile,
 )
-from mlassets.ingestion.formats import ROW_GROUP_ROWS, ConvertedTable, convert_one
+from mlassets.ingestion.formats import (
+    FORMATS,
+    ROW_GROUP_ROWS,
+    Converted,
+    ConvertedTable,
+    Format,
+    Tables,
+    convert,
+    convert_one,
+    format_of,
+)
+from mlassets.ingestion.options import ReadOptions
 
 
 def converted(folder: Path, content: bytes, name: str = "landed.csv") -> tuple[ConvertedTable, pa.Table]:
@@ -297,7 +317,7 @@ def test_parquet_keeps_its_values_and_drops_what_only_its_writer_chose(tmp_path:
         "timestamp[us]",
         "string",
         "int8",
-        "list<element: int64>",
+        "list<item: int64>",
     ]
     assert read.to_pylist() == table.to_pylist()
     assert b"pandas" not in (read.schema.metadata or {})
@@ -328,3 +348,154 @@ def test_what_is_of_no_known_format_is_refused(tmp_path: Path, content: bytes, n
 def test_an_error_does_not_replace_what_stood_at_the_sink_with_half_a_file(tmp_path: Path) -> None:
     refused(tmp_path, b"a,b\n" + b"1,2\n" * 400_000 + b"3\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["landed.csv"]
+
+
+READERS = "mlassets_tests.ingestion.test_formats"
+
+
+def read_lines(source: Path, name: str, options: ReadOptions, tables: Tables) -> dict[str, Any]:
+    """A reader of made-up files: each line is `table:rows`, or `table?:rows` for one taken on request only."""
+    for line in source.read_text().splitlines():
+        table, _, count = line.partition(":")
+        with tables.table(table.removesuffix("?"), optional=table.endswith("?")) as sink:
+            if count == "odd":
+                raise KeyError(table)
+            sink.begin(pa.schema({"n": pa.int64()}))
+            for number in range(int(count)):
+                if number == 7:
+                    sink.reject("seven", "it is odd", line=number)
+                    continue
+                sink.write(pa.RecordBatch.from_pydict({"n": [number]}, sink.schema))
+    return {"lines": len(source.read_text().splitlines())}
+
+
+@pytest.fixture
+def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Converted]:
+    made_up = Format(".lines", "a file of lines", f"{READERS}:read_lines")
+    monkeypatch.setattr(formats, "FORMATS", {**FORMATS, ".lines": made_up})
+    (tmp_path / "out").mkdir()
+
+    def read(text: str, **options: Any) -> Converted:
+        (tmp_path / "in").write_text(text)
+        return convert(tmp_path / "in", "landed.lines", tmp_path / "out", ReadOptions(**options))
+
+    return read
+
+
+def test_a_file_gives_as_many_tables_as_it_holds_and_notes_those_without_rows(
+    lines: Callable[..., Converted],
+) -> None:
+    result = lines("a:2\nb:3\nempty:0\nA:1\nc?:4\n")
+    assert [(table.name, table.rows) for table in result.tables] == [("a", 2), ("b", 3), ("A_2", 1)]
+    assert (result.format, result.found) == ("lines", {"lines": 5})
+    assert any("empty was left out" in note for note in result.notes)
+    assert pq.read_table(result.tables[1].path)["n"].to_pylist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [(("b",), ["b"]), (("c",), ["c"]), (("*",), ["a", "b", "c"]), (("a*", "b"), ["a", "b"])],
+)
+def test_tables_are_taken_by_their_names(
+    lines: Callable[..., Converted], chosen: tuple[str, ...], names: list[str]
+) -> None:
+    assert [table.name for table in lines("a:2\nb:3\nc?:4\n", tables=chosen).tables] == names
+
+
+def test_a_table_that_is_not_there_is_refused_naming_those_that_are(lines: Callable[..., Converted]) -> None:
+    with pytest.raises(MissingTable, match="its tables are a, b"):
+        lines("a:2\nb:3\n", tables=("z",))
+
+
+def test_a_file_of_several_tables_is_no_single_table(lines: Callable[..., Converted], tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("a:2\nb:3\n")
+    with pytest.raises(SeveralTables, match="2 tables: a, b"):
+        convert_one(tmp_path / "in", "landed.lines", tmp_path / "out" / "sink.parquet")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("a:2\nb:9\n", BadRow),
+        ("a:2\nb:odd\n", ReaderFailed),
+        ("a:0\n", EmptyFile),
+        ("a:2\nb:x\n", ReaderFailed),
+    ],
+)
+def test_an_error_in_one_table_leaves_nothing_of_the_others(
+    lines: Callable[..., Converted], tmp_path: Path, text: str, kind: type[UnreadableFile]
+) -> None:
+    with pytest.raises(kind):
+        lines(text)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_rejected_rows_lie_beside_their_table_on_request(lines: Callable[..., Converted]) -> None:
+    first, second = lines("a:9\nb:2\n", on_bad_rows="skip").tables
+    assert (first.rows, first.rejected, second.rejected, second.rejects) == (8, 1, 0, None)
+    assert first.rejects is not None
+    assert json.loads(first.rejects.read_text()) == {"line": 7, "reason": "it is odd", "row": "seven"}
+
+
+def test_progress_is_told_in_bytes(tmp_path: Path) -> None:
+    source = tmp_path / "landed.csv"
+    source.write_bytes(b"a,b\n" + b"1,2\n" * 800_000)
+    told: list[tuple[str, int, int]] = []
+    convert(source, "landed.csv", tmp_path, progress=lambda *what: told.append(what))
+    assert told[-1] == ("bytes", source.stat().st_size, source.stat().st_size)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("l.csv", b"PK\x03\x04rest\x00", "a ZIP archive, whatever its name says"),
+        ("l.parquet", b"a,b\n1,2\n", "by its first bytes something else"),
+        ("l.parquet", b"PK\x03\x04rest\x00", "by its first bytes a ZIP archive"),
+        ("l.csv.gz", b"a,b\n1,2\n", "a gzipped CSV file"),
+        ("l.csv", b"%PDF-1.7\n", "this is a PDF"),
+        ("l.json", b"SQLite format 3\x00", "a SQLite database"),
+    ],
+)
+def test_a_name_that_says_otherwise_than_the_first_bytes_is_refused_naming_both(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    error = refused(tmp_path, content, name)
+    assert isinstance(error, UnknownFormat)
+    assert words in error.reason
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix"),
+    [
+        (b"ORCID,BZh\n1,2\n", "csv"),
+        (b"a\tb\n1\t2\n", "csv"),
+        (b"just words\n", "txt"),
+        (b'{"a": 1}\n{"a": 2}\n', "jsonl"),
+        (b'[{"a": 1}]', "json"),
+        (b"<html><body>x</body></html>", "html"),
+        (b"<?xml version='1.0'?><a/>", "xml"),
+    ],
+)
+def test_a_file_without_a_suffix_is_known_by_its_first_bytes(
+    tmp_path: Path, content: bytes, suffix: str
+) -> None:
+    (tmp_path / "landed").write_bytes(content)
+    assert format_of(tmp_path / "landed", "landed", ReadOptions()).name == suffix
+
+
+def test_a_format_can_be_given(tmp_path: Path) -> None:
+    (tmp_path / "landed.dat").write_bytes(b"a;b\n1;2\n")
+    assert (
+        convert_one(tmp_path / "landed.dat", "landed.dat", tmp_path / "sink", ReadOptions(format="csv")).rows
+        == 1
+    )
+    with pytest.raises(UnknownFormat, match="'docs' is no format"):
+        format_of(tmp_path / "landed.dat", "landed.dat", ReadOptions(format="docs"))
+
+
+def test_every_format_has_a_reader() -> None:
+    for one in FORMATS.values():
+        module, _, function = one.reader.partition(":")
+        assert callable(getattr(import_module(module), function)), one.suffix
