@@ -251,7 +251,9 @@ class Grammar(Generic[S]):
 
     def _example(self, path: Sequence[str]) -> str:
         for section in self.nested:
-            if section in path[:-1] and (example := self.examples.get(f"{section}.{path[-1]}")):
+            below = path[path.index(section) + 1 :] if section in path else []
+            fields = (self.examples.get(f"{section}.{part}") for part in reversed(below))
+            if example := next(filter(None, fields), None):
                 return example
         depths = range(len(path), -1, -1)
         known = (self.examples.get(".".join(path[:depth])) for depth in depths)

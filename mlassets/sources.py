@@ -34,7 +34,6 @@ from mlassets.sections import (
     Columns,
     Duration,
     Grammar,
-    Memory,
     Section,
     SpecError,
     WrongError,
@@ -88,6 +87,10 @@ def _texts(given: Any) -> Any:
     if not isinstance(values, list | tuple):
         return values
     return [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in values]
+
+
+def _bytes(given: Any) -> Any:
+    return memory_bytes(given) if isinstance(given, str) else given
 
 
 class FetchSpec(Section):
@@ -189,7 +192,7 @@ class SourceSpec(Section):
     tables: Annotated[tuple[str, ...], BeforeValidator(_texts)] | None = None
     records: str | None = None
     on_bad_rows: Literal["fail", "skip"] = "fail"
-    unpacked: Annotated[StrictInt, Field(gt=0)] | Memory | None = None
+    unpacked: Annotated[int, Field(gt=0), BeforeValidator(_bytes)] | None = None
     fetch: FetchSpec | None = None
     stale_after: Duration | None = None
     expect: Expectations = Expectations()
@@ -278,8 +281,7 @@ class SourceSpec(Section):
         """How the files are read, as far as the spec says."""
         given = {name: getattr(self, name) for name in _READING}
         if self.unpacked is not None:
-            size = self.unpacked
-            given["unpacked"] = size if isinstance(size, int) else memory_bytes(size)
+            given["unpacked"] = self.unpacked
         return ReadOptions(**given)
 
     @property
