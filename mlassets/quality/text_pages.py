@@ -217,7 +217,10 @@ def sampled(dataset: "ds.Dataset", columns: Sequence[str], rows: int, seed: int)
     All of these columns are read, a few ten thousand rows at a time; what is kept is what was drawn, and of a text the
     first 20,000 characters.
     """
-    wanted = pa.schema([dataset.schema.field(name) for name in columns])
+    of_texts = {name for name in columns if is_text(dataset.schema.field(name).type)}
+    wanted = pa.schema(
+        [pa.field(name, pa.string()) if name in of_texts else dataset.schema.field(name) for name in columns]
+    )
     count = dataset.count_rows()
     drawn = np.arange(count)
     if count > rows:
@@ -229,12 +232,13 @@ def sampled(dataset: "ds.Dataset", columns: Sequence[str], rows: int, seed: int)
         here = drawn[np.searchsorted(drawn, at) : np.searchsorted(drawn, at + len(batch))] - at
         at += len(batch)
         if len(here):
-            drawn_here = batch.select(list(columns)).take(pa.array(here))
             cut = [
-                pc.utf8_slice_codeunits(values, 0, LONGEST) if pa.types.is_string(values.type) else values
-                for values in drawn_here.columns
+                pc.utf8_slice_codeunits(pc.cast(batch[name], pa.string()), 0, LONGEST)
+                if name in of_texts
+                else batch[name]
+                for name in columns
             ]
-            parts.append(pa.table(cut, names=list(columns)).cast(wanted))
+            parts.append(pa.table(cut, names=list(columns)).take(pa.array(here)).cast(wanted))
     return pa.concat_tables(parts)
 
 

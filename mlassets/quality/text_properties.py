@@ -73,7 +73,7 @@ def text_columns(rows: pa.Table) -> list[str]:
 def _holds_texts(values: pa.ChunkedArray) -> bool:
     if not is_text(values.type) or pa.types.is_dictionary(values.type):
         return False
-    known = values.drop_null()
+    known = pc.cast(values, pa.large_string()).drop_null()
     # Most columns of strings hold names or codes, and are passed over at the cost of a look at their lengths.
     if len(known) == 0 or pc.mean(pc.utf8_length(known)).as_py() < 8:
         return False

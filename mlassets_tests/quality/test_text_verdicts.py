@@ -208,6 +208,16 @@ def test_no_text_crashes_a_verdict(texts: list[str | None]) -> None:
     assert [one.message for one in found.values() if one.status == "crashed"] == []
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_texts_of_every_arrow_type_are_looked_at(kind: pa.DataType) -> None:
+    rows = table(notes(60))
+    rows = rows.set_column(1, "note", rows["note"].combine_chunks().cast(kind))
+    columns = ["note"] if pa.types.is_dictionary(kind) else None
+    assert {one.status for one in judged(rows, rows, columns=columns, label="late").values()} == {"passed"}
+
+
 def test_of_many_columns_of_texts_the_first_are_looked_at() -> None:
     wide = pa.table({f"note {i}": notes(30, seed=i) for i in range(12)})
     found = judged(wide)["texts_are_not_repeated"]
