@@ -139,6 +139,7 @@ FORMATS: Mapping[str, Format] = {
         Format(".docx", "a Word document", f"{_DOCUMENTS}:read_word", (*_ZIP, _OLE)),
         Format(".md", "a Markdown document", f"{_DOCUMENTS}:read_markdown"),
         Format(".markdown", "a Markdown document", f"{_DOCUMENTS}:read_markdown"),
+        Format(".xhtml", "a web page as a document", f"{_DOCUMENTS}:read_web_page"),
         # Archives
         Format(".zip", "a ZIP archive", _ARCHIVE, _ZIP),
         Format(".tar", "a TAR archive", _ARCHIVE, (b"ustar",), offset=257),

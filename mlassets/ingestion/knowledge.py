@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, groupby
 from pathlib import Path
 from typing import Any
@@ -475,7 +475,8 @@ class _Building:
             elif file.path is not None and is_archive(file.document):
                 self._read_members(file, read, folder)
             elif file.path is not None:
-                _add(read, "", convert(file.path, file.document, folder, self._options))
+                options = _as_document(file.document, self._options)
+                _add(read, "", convert(file.path, file.document, folder, options))
             if file.path is not None:
                 state = file.path.stat()
                 if (state.st_size, state.st_mtime_ns) != (file.size, file.mtime_ns):
@@ -499,9 +500,8 @@ class _Building:
                 read.notes.append(f"{member.name} was left out: {member.reason}")
                 continue
             try:
-                converted = convert(
-                    member.path, member.called(file.document), folder, member.options(self._options)
-                )
+                options = _as_document(member.file, member.options(self._options))
+                converted = convert(member.path, member.called(file.document), folder, options)
             except UnreadableFile as error:
                 read.notes.append(str(error))
             else:
@@ -519,6 +519,11 @@ class _Building:
             for batch in file.iter_batches(_BATCH):
                 yield from ((key, rows) for key, rows in _by_document(batch) if key in kept)
         local.unlink()
+
+
+def _as_document(name: str, options: ReadOptions) -> ReadOptions:
+    """Return how a file is read here: of a web page the text counts, in which its tables are."""
+    return replace(options, format="xhtml") if name.lower().endswith((".html", ".htm")) else options
 
 
 def _add(read: _Read, member: str, converted: Converted) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -169,6 +170,25 @@ def test_members_that_cannot_be_read_are_noted_and_the_others_are_there(base: Ba
     first, second = files_of(built.thing)
     assert any("a.zip/bad.csv, line 2" in note for note in first["notes"])
     assert "b.zip/bad.csv, line 2" in second["reason"]
+
+
+def test_of_a_web_page_and_a_workbook_everything_is_there(base: Base) -> None:
+    page = "<h1>Fares</h1><p>From May on<table><tr><th>to<th>fare<tr><td>Oslo<td>99</table>"
+    base.put("a.html", page)
+    base.put_zip("z.zip", **{"b.htm": page})
+    with pd.ExcelWriter(base.folder / "c.xlsx") as book:
+        for sheet in ("one", "two"):
+            pd.DataFrame({"of": [sheet]}).to_excel(book, sheet_name=sheet, index=False)
+    built = base.build()
+    text = "From May on\n\nto | fare\nOslo | 99"
+    assert base.texts() == [
+        ("a.html", text),
+        ("c.xlsx", "of: one"),
+        ("c.xlsx", "of: two"),
+        ("z.zip/b.htm", text),
+    ]
+    assert places(base.find("two")) == ["c.xlsx, sheet two, row 1"]
+    assert built.refused == ()
 
 
 def test_an_archive_that_would_do_harm_is_not_read_at_all(base: Base) -> None:
