@@ -70,7 +70,7 @@ constraints: ## Write constraints.txt anew: the newest versions that pyproject.t
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
 	build/constraints/bin/python -m pip install --quiet --upgrade pip
-	build/constraints/bin/python -m pip install --quiet '.[team]' --group dev 'setuptools<81'
+	build/constraints/bin/python -m pip install --quiet '.[embeddings,team]' --group dev 'setuptools<81'
 	{ grep '^#' constraints.txt; build/constraints/bin/python -m pip freeze --all | grep -v '^mlassets'; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
