@@ -16,6 +16,7 @@ BENCHMARKS = (
     "bench_io",
     "bench_ticks",
     "bench_texts",
+    "bench_ingestion",
 )
 
 

@@ -472,7 +472,7 @@ frames = st.lists(
             "d": st.none() | st.dates(date(1900, 1, 1), date(2200, 1, 1)),
             "t": st.none() | st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)),
             "s": st.none()
-            | st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1).map("~{}".format),
+            | st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), min_size=1).map("~{}".format),
         }
     ),
     min_size=1,
