@@ -29,8 +29,8 @@ _MOST_WORDS = 30_000
 _LEARNED_FROM = 20_000
 # Where words are written without spaces, each sign stands for one.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-WORDS = rf"[{_UNSPACED}]|[^\W_{_UNSPACED}][^\W{_UNSPACED}]+"
-"""What counts as a word, as a regular expression."""
+WORDS = rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}][^\W{_UNSPACED}]+"
+"""What counts as a word, as a regular expression; numbers do not: a date is new every day, and means the same."""
 
 
 def starts(texts: Sequence[str]) -> list[str]:

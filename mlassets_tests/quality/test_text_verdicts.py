@@ -115,6 +115,14 @@ def test_texts_of_another_matter_change_their_meaning_and_longer_ones_their_prop
     assert longer["texts_keep_their_properties"].status == "failed"
 
 
+def test_dates_and_numbers_are_no_new_meaning() -> None:
+    then, now = (
+        table([f"2024-{month:02}-{i % 28:02} 10{i}: {one}" for i, one in enumerate(notes(300, seed=month))])
+        for month in (3, 4)
+    )
+    assert judged(now, then)["texts_keep_their_meaning"].status == "passed"
+
+
 def test_the_packaged_model_may_tell_what_texts_mean(usual: pa.Table) -> None:
     found = judged(table(notes(200, ("radio",), seed=2)), usual, embedding="wordllama")[
         "texts_keep_their_meaning"
