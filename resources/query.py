@@ -4,14 +4,16 @@ DuckDB reads the tables as Arrow datasets, with filters and projections pushed d
 an extension.
 """
 
+import atexit
 import difflib
 import json
+import os
 import re
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -176,10 +178,7 @@ class Condition:
                 node["column_names"] = [by_name[first.lower()], *fields]
         statement = json.loads(_parsed_condition("true"))
         statement["statements"][0]["node"]["select_list"] = [tree]
-        with _locked("64MB", 1, CONDITION) as connection:
-            (text,) = connection.execute(
-                "SELECT json_deserialize_sql($tree)", {"tree": json.dumps(statement)}
-            ).fetchone() or ("",)
+        (text,) = _asked_parser("SELECT json_deserialize_sql($it)", {"it": json.dumps(statement)})[0]
         return str(text).removeprefix("SELECT ").removesuffix(_AROUND[1])
 
 
@@ -189,11 +188,25 @@ _AROUND = ("SELECT (", ' AS holds FROM "rows"')
 
 @lru_cache(maxsize=1024)
 def _parsed_condition(sql: str) -> str:
-    with _locked("64MB", 1, CONDITION) as connection:
-        (text,) = connection.execute(
-            "SELECT json_serialize_sql($sql)", {"sql": f"{_AROUND[0]}{sql}\n){_AROUND[1]}"}
-        ).fetchone() or ("",)
-    return str(text)
+    statement = f"{_AROUND[0]}{sql}\n){_AROUND[1]}"
+    return str(_asked_parser("SELECT json_serialize_sql($it)", {"it": statement})[0][0])
+
+
+_asking_parser = threading.Lock()
+
+
+def _asked_parser(query: str, values: Mapping[str, str] | None = None) -> list[tuple[Any, ...]]:
+    """Ask the database that only parses, which is opened once in a process: a spec may hold hundreds of conditions."""
+    with _asking_parser:
+        return _parser(os.getpid()).execute(query, values or {}).fetchall()
+
+
+@lru_cache(maxsize=1)
+def _parser(_process: int) -> "duckdb.DuckDBPyConnection":
+    opened = ExitStack()
+    connection = opened.enter_context(_locked("64MB", 1, CONDITION))
+    atexit.register(opened.close)
+    return connection
 
 
 def _tree_of(sql: str) -> Any:
@@ -226,11 +239,10 @@ def _expressions(tree: object) -> Iterator[dict[str, Any]]:
 @lru_cache(maxsize=1)
 def _row_functions() -> frozenset[str]:
     """Names of the functions that make one value of one row's values, always the same of the same."""
-    with _locked("64MB", 1, CONDITION) as connection:
-        found = connection.execute(
-            "SELECT lower(function_name) FROM duckdb_functions() GROUP BY ALL HAVING "
-            "bool_and(function_type IN ('scalar', 'macro')) AND NOT bool_or(coalesce(stability, '') = 'VOLATILE')"
-        ).fetchall()
+    found = _asked_parser(
+        "SELECT lower(function_name) FROM duckdb_functions() GROUP BY ALL HAVING "
+        "bool_and(function_type IN ('scalar', 'macro')) AND NOT bool_or(coalesce(stability, '') = 'VOLATILE')"
+    )
     return frozenset(name for (name,) in found)
 
 

@@ -61,6 +61,7 @@ class _Expected:
         columns: The columns whose values tell why.
         known: Only rows that know the column's value count.
         most: Share of the rows that may break it.
+        costly: To tell takes long for each value: it is asked once for each that is different.
     """
 
     dimension: Dimension
@@ -70,6 +71,7 @@ class _Expected:
     columns: tuple[str, ...]
     known: bool = True
     most: float = 0.0
+    costly: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,16 +245,32 @@ class Dimensions:
     def _count(self, expected: Sequence[_Expected]) -> list[_Found]:
         if not expected:
             return []
-        columns = {one.columns[0] for one in expected if one.known and one.columns}
+        costly = [one for one in expected if one.costly]
+        expected = [one for one in expected if not one.costly]
+        columns = sorted({one.columns[0] for one in expected if one.known or one.dimension == "completeness"})
         counts = [f"count({self._view.columns[name]})" for name in columns]
-        broken = [f"count_if({one.broken})" for one in expected]
+        # What is missing is what the count of known values leaves.
+        broken = [
+            f"count(*) - count({self._view.columns[one.columns[0]]})"
+            if one.dimension == "completeness"
+            else f"count_if({one.broken})"
+            for one in expected
+        ]
         seen = self._view.ask(f"SELECT {', '.join([*counts, *broken])} FROM {self._view.name}")
         known = dict(zip(columns, seen, strict=False))
         found = [
             _Found(one, int(count or 0), int(known[one.columns[0]]) if one.known and one.columns else self.n)
             for one, count in zip(expected, seen[len(counts) :], strict=True)
         ]
-        return self._with_examples(found)
+        return self._with_examples([*found, *map(self._count_once_each, costly)])
+
+    def _count_once_each(self, expected: _Expected) -> _Found:
+        (name,) = expected.columns
+        among, count = self._view.ask(
+            f"SELECT sum(n) FILTER ({self._view.columns[name]} IS NOT NULL), sum(n) FILTER ({expected.broken}) "
+            f"FROM {self._view.counted(name)}"
+        )
+        return _Found(expected, int(count or 0), int(among or 0))
 
     def _with_examples(self, found: list[_Found]) -> list[_Found]:
         """Look up where the worst are, which costs a look at the columns concerned."""
@@ -353,6 +371,8 @@ class Dimensions:
         wanted = ", ".join(f"`{theirs}`" for theirs in columns.values())
         broken = f"({known}) AND {absent}"
         expected = _Expected(dimension, ", ".join(names), f"be found in {wanted} of {source}", broken, names)
+        if len(names) == 1:
+            return self._with_examples([self._count_once_each(expected)])[0]
         among, count = (
             self._view.ask(f"SELECT count(*) FROM {self._view.name} WHERE {where}")[0]
             for where in (known, broken)
@@ -373,15 +393,11 @@ class Dimensions:
             raise CannotBeJudged(
                 f"the key column {shown(absent[0])} is not there; {close_matches(absent[0], self._view.columns)}"
             )
-        columns = [self._view.columns[one] for one in key]
-        # Among ten million rows the chance that two different keys share a hash is 3e-6.
-        known = " AND ".join(f"{one} IS NOT NULL" for one in columns)
-        among, distinct = self._view.ask(
-            f"SELECT count(*), count(DISTINCT hash({', '.join(columns)})) FROM {self._view.name} WHERE {known}"
-        )
+        among, distinct = self._view.distinct(key)
         examples: tuple[str, ...] = ()
         if among > distinct:
-            listed = ", ".join(columns)
+            columns = [self._view.columns[one] for one in key]
+            listed, known = ", ".join(columns), " AND ".join(f"{one} IS NOT NULL" for one in columns)
             repeated = self._view.rows(
                 f"SELECT count(*), {', '.join(f'left(CAST({one} AS VARCHAR), 80)' for one in columns)} "
                 f"FROM {self._view.name} WHERE {known} GROUP BY {listed} HAVING count(*) > 1 "
@@ -514,11 +530,12 @@ def _of_values(view: View, name: str, one: ExpectedColumn, place: str) -> list[_
         bounds += [f"length(CAST({column} AS VARCHAR)) > {high}"] * (high is not None)
         ends = f"{low or 0} to {high}" if high is not None else f"at least {low}"
         found.append((f"have {ends} characters", " OR ".join(bounds)))
-    if one.pattern is not None:
-        text = column if kind == "text" else f"CAST({column} AS VARCHAR)"
-        words = f"match {one.pattern}"
-        found.append((words, f"NOT regexp_full_match({text}, {sql_text(one.pattern)})"))
-    return [_Expected("validity", name, says, broken, (name,)) for says, broken in found]
+    plain = [_Expected("validity", name, says, broken, (name,)) for says, broken in found]
+    if one.pattern is None:
+        return plain
+    text = column if kind == "text" else f"CAST({column} AS VARCHAR)"
+    broken = f"NOT regexp_full_match({text}, {sql_text(one.pattern)})"
+    return [*plain, _Expected("validity", name, f"match {one.pattern}", broken, (name,), costly=True)]
 
 
 def _not_of_type(column: str, kind: str, wanted: str) -> str:
@@ -568,7 +585,8 @@ def _outside(column: str, kind: str, ends: tuple[Any, Any]) -> str:
     bounds = [f"{value} {op} {end}" for op, end in zip("<>", plain, strict=True) if end is not None]
     if kind == "text":
         bounds.append(f"({value} IS NULL AND {column} IS NOT NULL)")
-    if kind == "number":
+    if kind == "number" and ends[1] is None:
+        # Not a number, which DuckDB takes for the largest of all.
         bounds.append(f"isnan(CAST({value} AS DOUBLE))")
     return " OR ".join(bounds)
 

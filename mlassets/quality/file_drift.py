@@ -180,7 +180,7 @@ class FileDrift:
         ]
         if not names:
             return {}
-        drifts = {}
+        drifts: dict[str, _Drift] = {}
         for start in range(0, len(names), _AT_ONCE):
             drifts |= self._moved(names[start : start + _AT_ONCE])
         return drifts

@@ -312,8 +312,7 @@ def _marks(view: View, names: Sequence[str]) -> str:
 
 
 def _identify(view: View, *names: str) -> bool:
-    (distinct,) = view.ask(f"SELECT count(DISTINCT {_marks(view, names)}) FROM {view.name}")
-    return bool(distinct == view.n)
+    return view.distinct(names) == (view.n, view.n)
 
 
 def _pattern(values: Sequence[str]) -> str | None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SECONDS = 900.0
 EXAMPLES = 3
+_SORTED_ROWS = 30_000_000
+_MOST_VALUES = 1_000_000
 
 _INTEGERS = (
     "TINYINT",
@@ -100,6 +102,7 @@ class View:
 
     def __init__(self, connection: "duckdb.DuckDBPyConnection", name: str, rows: Rows) -> None:
         self._connection, self.name, self._rows = connection, name, rows
+        self._few: dict[str, bool] = {}
         if rows.files:
             listed = ", ".join(sql_text(str(path)) for path in rows.files)
             source = f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
@@ -129,6 +132,41 @@ class View:
             NotMeasured: If the query fails.
         """
         return self._asked(lambda: self._connection.sql(query).to_arrow_table())
+
+    def counted(self, name: str) -> str:
+        """Return SQL for a table of a column's values, under its own name there, with the rows `n` that hold each.
+
+        Where almost every row has a value of its own, that table would be no smaller: then it is the rows themselves.
+        """
+        column = self.column(name)
+        if column not in self._few:
+            (distinct,) = self.ask(f"SELECT approx_count_distinct({column}) FROM {self.name}")
+            self._few[column] = distinct <= min(_MOST_VALUES, self.n / 10)
+        if self._few[column]:
+            return f"(SELECT {column}, count(*) AS n FROM {self.name} GROUP BY {column})"
+        return f"(SELECT {column}, 1 AS n FROM {self.name})"
+
+    def distinct(self, names: Sequence[str]) -> tuple[int, int]:
+        """Count the rows that know all of some columns, and how many different values these have there together.
+
+        Values are told apart by a hash of 64 bits: among ten million rows the chance that two different ones share it
+        is 3e-6.
+
+        Raises:
+            NoSuchColumn: If there is no column of one of the names.
+        """
+        columns = [self.column(name) for name in names]
+        marks, known = f"hash({', '.join(columns)})", " AND ".join(f"{one} IS NOT NULL" for one in columns)
+        if self.n > _SORTED_ROWS:
+            count, distinct = self.ask(
+                f"SELECT count(*), count(DISTINCT {marks}) FROM {self.name} WHERE {known}"
+            )
+            return int(count), int(distinct)
+        import numpy as np
+
+        # Six times as fast as a table of them, and in an eighth of its memory.
+        found = np.sort(self.arrow(f"SELECT {marks} FROM {self.name} WHERE {known}").column(0).to_numpy())
+        return len(found), int(np.count_nonzero(found[1:] != found[:-1])) + (len(found) > 0)
 
     def sample(self, expressions: Sequence[str], rows: int) -> pa.Table:
         """Return what some SQL says of about `rows` rows, or of all if they are fewer: always the same ones.
