@@ -48,7 +48,7 @@ def test_every_pin_is_one_exact_version() -> None:
 
 def test_every_package_that_is_imported_is_a_requirement() -> None:
     names = {canonicalize_name(one.name).replace("-", "_") for one in requirements()}
-    names |= {"sklearn", "pydantic_settings", "ruamel", "re2", "mlassets", "resources", "dagster_duckdb"}
+    names |= {"sklearn", "pydantic_settings", "ruamel", "re2", "docx", "markdown_it", "mlassets", "resources", "dagster_duckdb"}
     # What comes with a requirement of ours and is part of its public face.
     names |= {"botocore", "scipy"}
     import sys
@@ -68,7 +68,13 @@ def test_no_requirement_is_left_over() -> None:
     text = "\n".join(
         path.read_text() for room in ("mlassets", "resources") for path in (ROOT / room).rglob("*.py")
     )
-    modules = {"scikit-learn": "sklearn", "ruamel-yaml": "ruamel", "google-re2": "re2"}
+    modules = {
+        "scikit-learn": "sklearn",
+        "ruamel-yaml": "ruamel",
+        "google-re2": "re2",
+        "markdown-it-py": "markdown_it",
+        "python-docx": "docx",
+    }
     # dagster-webserver is the UI that `mlassets ui` starts; setuptools is what deepchecks imports pkg_resources from;
     # psycopg2 is what SQLAlchemy speaks to PostgreSQL with; tzdata is what zoneinfo reads where the machine has none.
     without_import = {"dagster-webserver", "psycopg2-binary", "setuptools", "tzdata"}
