@@ -48,9 +48,9 @@ def test_every_pin_is_one_exact_version() -> None:
 
 def test_every_package_that_is_imported_is_a_requirement() -> None:
     names = {canonicalize_name(one.name).replace("-", "_") for one in requirements()}
-    names |= {"sklearn", "pydantic_settings", "ruamel", "re2", "docx", "markdown_it", "mlassets", "resources", "dagster_duckdb"}
+    names |= {"sklearn", "pydantic_settings", "ruamel", "re2", "docx", "markdown_it", "psycopg2", "mlassets", "resources", "dagster_duckdb"}
     # What comes with a requirement of ours and is part of its public face.
-    names |= {"botocore", "scipy"}
+    names |= {"botocore", "pdfminer", "scipy"}
     import sys
 
     imported = {
@@ -72,12 +72,13 @@ def test_no_requirement_is_left_over() -> None:
         "scikit-learn": "sklearn",
         "ruamel-yaml": "ruamel",
         "google-re2": "re2",
+        "psycopg2-binary": "psycopg2",
         "markdown-it-py": "markdown_it",
         "python-docx": "docx",
     }
     # dagster-webserver is the UI that `mlassets ui` starts; setuptools is what deepchecks imports pkg_resources from;
-    # psycopg2 is what SQLAlchemy speaks to PostgreSQL with; tzdata is what zoneinfo reads where the machine has none.
-    without_import = {"dagster-webserver", "psycopg2-binary", "setuptools", "tzdata"}
+    # tzdata is what zoneinfo reads where the machine has none.
+    without_import = {"dagster-webserver", "setuptools", "tzdata"}
     unused = []
     for one in map(Requirement, PROJECT["project"]["dependencies"]):
         name = canonicalize_name(one.name)
