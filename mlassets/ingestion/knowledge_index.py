@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -18,12 +19,13 @@ from mlassets.ingestion.knowledge import Key, files_of, shard_of
 from resources.errors import MlassetsError
 from resources.things import Thing
 
-_VERSION = 1
+_VERSION = 2
 _PATIENCE = 60.0
 _MOST_WORDS = 64
 _BATCH = 8_192
 _KEPT = ("id", "folder", "table", "page", "row", "part", "hash")
 _COLUMNS = ("text", "heading", "document", "member", *_KEPT)
+_INDEXED = 4
 # A word in a heading says more than one in the text, and one in the path a little more.
 _RANK = "bm25(1.0, 4.0, 2.0, 2.0)"
 _LAYOUT = f"""
@@ -39,6 +41,12 @@ PRAGMA user_version = {_VERSION};
 """  # only names of columns of ours
 _NAMED = ", ".join(f'"{one}"' for one in _COLUMNS)
 _FOLDER, _DOCUMENT, _HASH = (_COLUMNS.index(one) for one in ("folder", "document", "hash"))
+# Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana, Han.
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff])"
+)
+_INVISIBLE = "\u2063"
 _WORDS = re.compile(r'-?"[^"]*"\*?|\S+')
 
 
@@ -115,7 +123,7 @@ def expression(query: str, *, any_word: bool = False) -> str:
         phrase = word.removeprefix("-").removesuffix("*").strip('"')
         if not any(one.isalnum() for one in phrase):
             continue
-        quoted = '"' + phrase.replace('"', '""') + '"' + ("*" if word.endswith("*") else "")
+        quoted = '"' + _spaced(phrase).replace('"', '""') + '"' + ("*" if word.endswith("*") else "")
         (unwanted if excluded else wanted).append(quoted)
     if not wanted:
         raise NothingToFind(f"{query!r} has no word to look for; name at least one, without - before it")
@@ -149,7 +157,7 @@ def search(
     asked = expression(query, any_word=any_word)
     # By its own rank FTS5 sorts numbers of rows alone, and looks up what is shown of the best: a common word may be in
     # a million texts.
-    inside = ("AND substr(document, 1, ?) = ?", (len(under), under)) if under else ("", ())
+    inside = ("AND substr(document, 1, ?) = ?", (len(_spaced(under)), _spaced(under))) if under else ("", ())
     statement = (
         f"SELECT -rank AS score, snippet(texts, 0, '[', ']', '…', 24) AS snippet, {_NAMED} "  # noqa: S608
         f"FROM texts WHERE texts MATCH ? AND rank MATCH '{_RANK}' {inside[0]} ORDER BY rank LIMIT ?"
@@ -157,7 +165,18 @@ def search(
     with following(thing, index) as database:
         rows = database.execute(statement, (asked, *inside[1], limit))
         names = [one[0] for one in rows.description]
-        return [Hit(**dict(zip(names, row, strict=True))) for row in rows]
+        return [
+            Hit(**{name: _as_written(value) for name, value in zip(names, row, strict=True)}) for row in rows
+        ]
+
+
+def _spaced(text: Any) -> Any:
+    """Return a text in which each character that is a word is one to FTS5, too; nobody sees the difference."""
+    return _UNSPACED.sub(rf"\1{_INVISIBLE}", text) if text and not text.isascii() else text
+
+
+def _as_written(value: Any) -> Any:
+    return value.replace(_INVISIBLE, "") if isinstance(value, str) else value
 
 
 @contextmanager
@@ -248,7 +267,7 @@ def _bring_up(database: sqlite3.Connection, thing: Thing) -> None:
                         key = row[_FOLDER], row[_DOCUMENT]
                         if key in missing:
                             last += 1
-                            rows.append((last, *row))
+                            rows.append((last, *map(_spaced, row[:_INDEXED]), *row[_INDEXED:]))
                             spans[key] = (row[_HASH], spans.get(key, ("", last))[1], last)
                     database.executemany(insert, rows)
             database.executemany(

@@ -404,6 +404,20 @@ def test_texts_are_found_the_best_first(filled: Base) -> None:
     assert filled.find("title")[0].score >= filled.find("title")[-1].score > 0
 
 
+def test_words_of_scripts_without_spaces_are_found_anywhere(base: Base) -> None:
+    base.put("東京/メモ.md", "今日は東京へ行きます。")
+    base.put("ไทย.md", "สวัสดีชาวโลก")
+    base.put("other.md", "京東")
+    base.build()
+    (hit,) = base.find("東京へ")
+    assert (hit.document, hit.text) == ("東京/メモ.md", "今日は東京へ行きます。")
+    assert hit.snippet == "今日は[東京へ]行きます。"
+    assert places(base.find("東京", under="東京/")) == ["東京/メモ.md"]
+    assert base.find("東京", under="東方/") == []
+    assert places(base.find("ชาวโลก")) == ["ไทย.md"]
+    assert places(base.find("行き* 東京")) == ["東京/メモ.md"]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     st.text(max_size=40)
