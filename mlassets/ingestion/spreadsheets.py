@@ -5,10 +5,15 @@ otherwise empty sheet asks for half a terabyte, and the process ends; so where t
 before calamine sees it.
 """
 
+import json
 import re
+import resource
+import subprocess
+import sys
+import tempfile
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -41,6 +46,9 @@ _MOST_UNPACKED = 4 * 2**30
 _MOST_TEXTS = 2**29
 _SHEET_ROWS = 1_048_576
 _BLOCK = 2**20
+# What a child may take that reads an old workbook; the format holds at most 255 sheets of 65,536 x 256 cells.
+_CHILD_BYTES = 4 * 2**30
+_CHILD_SECONDS = 120
 _HEAD = 50
 # Beyond this many columns fastexcel takes minutes to tell equal names apart.
 _NARROW = 256
@@ -65,41 +73,121 @@ def read_workbook(source: Path, name: str, options: ReadOptions, tables: Tables)
         raise Protected(
             name, "it is protected by a password", "Save it without one (Save as, Tools, General options)"
         )
-    # What of a sheet is simple is looked up on the way; of an old workbook nothing is known.
-    simple = _check_extent(source, name, options) if head[:2] == b"PK" else False
-    with _calamine(name):
-        import python_calamine
-
-        with python_calamine.load_workbook(str(source)) as workbook:
-            sheets = workbook.sheets_metadata
-        names = [one.name for one in sheets]
-        hidden = {one.name for one in sheets if one.visible != python_calamine.SheetVisibleEnum.Visible}
-        charts = {one.name for one in sheets if one.typ != python_calamine.SheetTypeEnum.WorkSheet}
-    for sheet in names:
-        if sheet in charts:
-            tables.note(f"{sheet} was left out: it is a chart or a macro, not a sheet of cells")
-        elif sheet in hidden and not tables.wants(sheet, optional=True):
-            tables.note(f"{sheet} was left out: it is hidden; it is taken if `tables:` names it")
-    sheets_ = [sheet for sheet in names if sheet not in charts]
-    wanted = [sheet for sheet in sheets_ if tables.wants(sheet, optional=sheet in hidden)]
-    readers = [_Workbook(source, name, options, simple=simple) for _ in range(min(2, len(wanted)))]
+    if head[:2] != b"PK":
+        return _read_in_child(source, name, options, tables)
+    simple = _check_extent(source, name, options)
+    sheets = _sheets(source, name)
+    wanted = deque(one.name for one in sheets if one.cells and tables.wants(one.name, optional=one.hidden))
+    readers = deque(_Workbook(source, name, options, simple=simple) for _ in range(min(2, len(wanted))))
+    done, total = 0, len(wanted)
     # A sheet is read while the one before it is written; more at a time would cost memory.
-    with ThreadPoolExecutor(max(1, len(readers)), thread_name_prefix="sheets") as pool:
-        pending: deque[tuple[str, Future[_Sheet]]] = deque()
-        left = deque(wanted)
-        free = deque(readers)
-        done = 0
-        for sheet in sheets_:
-            with tables.table(sheet, optional=sheet in hidden) as sink:
-                if sheet not in wanted:
-                    continue
-                while left and free:
-                    reader = free.popleft()
-                    pending.append((left[0], pool.submit(_read_and_free, reader, left.popleft(), free)))
-                _write(pending.popleft()[1].result(), sink, options, name)
+    with ThreadPoolExecutor(2, thread_name_prefix="sheets") as pool:
+        pending: deque[tuple[_Workbook, Future[_Sheet]]] = deque()
+
+        def next_sheet(_: str) -> _Sheet:
+            nonlocal done
+            while wanted and readers:
+                reader = readers.popleft()
+                pending.append((reader, pool.submit(reader.sheet, wanted.popleft())))
+            reader, future = pending.popleft()
+            readers.append(reader)
             done += 1
-            tables.progress(done, len(wanted))
+            tables.progress(done, total)
+            return future.result()
+
+        _take(sheets, next_sheet, name, options, tables)
     return {}
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A sheet as the workbook lists it."""
+
+    name: str
+    hidden: bool
+    cells: bool
+
+
+def _sheets(source: Path, name: str) -> list[_Listed]:
+    with _calamine(name):
+        import python_calamine as calamine
+
+        with calamine.load_workbook(str(source)) as workbook:
+            listed = workbook.sheets_metadata
+    visible, cells = calamine.SheetVisibleEnum.Visible, calamine.SheetTypeEnum.WorkSheet
+    return [_Listed(one.name, one.visible != visible, one.typ == cells) for one in listed]
+
+
+def _take(
+    sheets: Sequence[_Listed],
+    read: Callable[[str], "_Sheet"],
+    name: str,
+    options: ReadOptions,
+    tables: Tables,
+) -> None:
+    """Write the sheets that are wanted, and tell which were left out."""
+    for one in sheets:
+        if not one.cells:
+            tables.note(f"{one.name} was left out: it is a chart or a macro, not a sheet of cells")
+            continue
+        with tables.table(one.name, optional=one.hidden) as sink:
+            if sink.wanted:
+                _write(read(one.name), sink, options, name)
+            elif one.hidden and options.tables is None:
+                tables.note(f"{one.name} was left out: it is hidden; it is taken if `tables:` names it")
+
+
+def _read_in_child(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
+    """Read an old workbook in a process of its own, with limits.
+
+    A few wrong bytes in such a file make calamine take all memory there is, and the process with it.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlassets-") as folder:
+        asked = json.dumps({"skip_rows": options.skip_rows, "header": options.header})
+        command = [sys.executable, "-m", "mlassets.ingestion.spreadsheets", str(source), name, folder, asked]
+        child = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
+        try:
+            told = json.loads((Path(folder) / "told.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            ended = child.returncode
+            reason = f"the workbook is damaged: reading it ended the process that tried (exit code {ended})"
+            raise TruncatedFile(name, reason, _DAMAGED) from None
+        if "error" in told:
+            raise _ERRORS_OF_CHILD[told["error"]](name, told["reason"], told["fix"])
+        found = {one["name"]: one for one in told["sheets"]}
+
+        def read(sheet: str) -> _Sheet:
+            about = found[sheet]
+            with pa.OSFile(str(Path(folder) / about["file"]), "rb") as file, pa.ipc.open_file(file) as held:
+                columns = [column.combine_chunks() for column in held.read_all().columns]
+            return _Sheet(columns, about["names"], about["rows"], about["found"])
+
+        listed = [_Listed(one["name"], one["hidden"], one["cells"]) for one in told["sheets"]]
+        _take(listed, read, name, options, tables)
+    return {}
+
+
+_ERRORS_OF_CHILD = {one.__name__: one for one in (Protected, TooLarge, TruncatedFile, UnknownFormat)}
+
+
+def _as_child(source: Path, name: str, folder: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Read all sheets of a workbook into files in a folder, and tell about them."""
+    resource.setrlimit(resource.RLIMIT_AS, (_CHILD_BYTES, _CHILD_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CHILD_SECONDS, _CHILD_SECONDS))
+    try:
+        workbook = _Workbook(source, name, ReadOptions(**asked), simple=False)
+        told = []
+        for number, one in enumerate(_sheets(source, name)):
+            sheet = workbook.sheet(one.name) if one.cells else _Sheet([], [], 0)
+            file = f"{number}.arrow"
+            table = pa.Table.from_arrays(sheet.columns, names=[str(at) for at in range(len(sheet.columns))])
+            with pa.OSFile(str(folder / file), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
+                writer.write_table(table)
+            about = {"file": file, "names": sheet.names, "rows": sheet.rows, "found": sheet.found}
+            told.append({"name": one.name, "hidden": one.hidden, "cells": one.cells, **about})
+        return {"sheets": told}
+    except UnreadableFile as error:
+        return {"error": type(error).__name__, "reason": error.reason, "fix": error.fix}
 
 
 def _is_encrypted_package(source: Path) -> bool:
@@ -276,13 +364,6 @@ class _Sheet:
     names: list[str]
     rows: int
     found: dict[str, Any] = field(default_factory=dict)
-
-
-def _read_and_free(reader: "_Workbook", sheet: str, free: "deque[_Workbook]") -> _Sheet:
-    try:
-        return reader.sheet(sheet)
-    finally:
-        free.append(reader)
 
 
 class _Workbook:
@@ -508,3 +589,9 @@ def _refined(column: pa.Array) -> pa.Array:
     if pt.is_duration(column.type):
         return column.cast(pa.duration("us"))
     return column
+
+
+if __name__ == "__main__":
+    _source, _name, _folder, _asked = sys.argv[1:]
+    _told = _as_child(Path(_source), _name, Path(_folder), json.loads(_asked))
+    (Path(_folder) / "told.json").write_text(json.dumps(_told), encoding="utf-8")
