@@ -245,7 +245,7 @@ def became(home: Home, outcome: Outcome, names: Sequence[str]) -> dict[str, Any]
         "state": outcome.state,
         "error": outcome.error,
         "version": thing.id if thing else None,
-        "rows": thing.rows if thing else 0,
+        "rows": (thing.rows or 0) if thing else 0,
         "files": [
             {key: one.get(key) for key in ("name", "table", "rows", "rejected", "format", "found")}
             for one in records

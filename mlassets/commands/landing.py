@@ -215,17 +215,17 @@ def _print_sources(rows: list[dict[str, Any]]) -> None:
 
     table = Table(box=None, header_style="bold")
     table.add_column("source")
-    for column in ("files", "tables", "rows", "columns", "landed", "stored"):
+    for column in ("files", "tables", "rows", "landed", "stored"):
         table.add_column(column, justify="right")
     table.add_column("taken")
     table.add_column("state")
     for one in rows:
         state = [f"{one['quarantined']:,} in quarantine"] if one["quarantined"] else []
-        state += [f"{one['rejected']:,} rows rejected"] if one["rejected"] else []
+        state += [f"{one['rejected']:,} rejected"] if one["rejected"] else []
         state += ["stale"] if one["stale"] else []
         table.add_row(
             escape(one["source"]),
-            *(f"{one[column]:,}" for column in ("files", "tables", "rows", "columns")),
+            *(f"{one[column]:,}" for column in ("files", "tables", "rows")),
             _size(one["landed_bytes"]),
             _size(one["stored_bytes"]),
             f"{_age(one['age_seconds'])} ago" if one["version"] else "never",
@@ -267,7 +267,7 @@ def _print_source(found: dict[str, Any]) -> None:
 def _size(size: int) -> str:
     from rich.filesize import decimal
 
-    return decimal(size)
+    return decimal(size).replace("bytes", "B")
 
 
 def _age(seconds: float) -> str:
