@@ -49,7 +49,7 @@ class _Side:
 
     @cached_property
     def frame(self) -> Any:
-        """The properties as deepchecks takes them, without those that are the same for every text."""
+        """The properties as deepchecks takes them, counts by their logarithms."""
         import pandas as pd
 
         columns: dict[str, Any] = {}
@@ -249,11 +249,7 @@ class TextRows:
         first = self.first()
         if self.columns is not None:
             here = {one.name: one.type for one in first.schema}
-            wrong = [
-                name
-                for name in self.columns
-                if name not in here or not (frames.is_text(here[name]) or pa.types.is_null(here[name]))
-            ]
+            wrong = [name for name in self.columns if name not in here or not _may_hold_texts(here[name])]
             if wrong:
                 raise ValueError(f"no column of strings is named {', '.join(f'`{name}`' for name in wrong)}")
             return tuple(self.columns)
@@ -261,7 +257,11 @@ class TextRows:
 
     @property
     def _all(self) -> Mapping[str, _Side]:
-        return self._sides_of("all", self.rows)
+        return self._sides_of("all", lambda: self._dataset)
+
+    @cached_property
+    def _dataset(self) -> "ds.Dataset":
+        return self.rows()
 
     def _pairs(self) -> Mapping[str, tuple[_Side, _Side]]:
         """Return for each column new and earlier texts."""
@@ -296,8 +296,10 @@ class TextRows:
         return self._sides[which]
 
     def _read(self, dataset: "ds.Dataset") -> dict[str, _Side]:
-        there = set(dataset.schema.names)
-        columns = [name for name in self.names if name in there]
+        there = {one.name for one in dataset.schema}
+        # A column that was something else in earlier files is left to the schema's contract.
+        texts_there = {one.name for one in dataset.schema if _may_hold_texts(one.type)}
+        columns = [name for name in self.names if name in texts_there]
         wanted = [*columns, *([self.label] if self.label in there and self.label else [])]
         seen = sampled(dataset, wanted, self.sample, self.seed)
         count = dataset.count_rows()
@@ -318,16 +320,12 @@ class TextRows:
         import duckdb
         import pyarrow.dataset as ds
 
-        reader = (
-            self.rows()
-            .scanner(
-                {"text": ds.field(column).cast(pa.string())},
-                batch_size=BATCH_ROWS,
-                batch_readahead=2,
-                fragment_readahead=1,
-            )
-            .to_reader()
-        )
+        reader = self._dataset.scanner(
+            {"text": ds.field(column).cast(pa.string())},
+            batch_size=BATCH_ROWS,
+            batch_readahead=2,
+            fragment_readahead=1,
+        ).to_reader()
         with duckdb.connect(config={"enable_external_access": "false"}) as connection:
             connection.register("rows", reader)
             row = connection.execute(
@@ -389,6 +387,10 @@ class TextRows:
             compared,
             displays if self.show else (),
         )
+
+
+def _may_hold_texts(kind: pa.DataType) -> bool:
+    return frames.is_text(kind) or bool(pa.types.is_null(kind))
 
 
 def _top(shares: Mapping[str, float], most: int = 20) -> dict[str, float]:

@@ -155,6 +155,12 @@ def test_blank_texts_and_nulls_are_left_out() -> None:
     assert {one.status for one in blank.values()} == {"not_applicable"}
 
 
+def test_what_was_no_text_before_is_not_compared(usual: pa.Table) -> None:
+    numbers = usual.set_column(1, "note", pa.array(range(len(usual))))
+    for earlier in (numbers, usual.drop_columns(["note"])):
+        assert "no earlier texts" in judged(usual, earlier)["texts_keep_their_meaning"].message
+
+
 def test_a_column_that_is_not_there_is_a_failed_verdict(usual: pa.Table) -> None:
     found = judged(usual, columns=["nota"])["texts_are_usual"]
     assert found.status == "crashed"
