@@ -4,6 +4,7 @@ A knowledge base is a Thing (an upload named `kb-<name>`), and so it has version
 Building it again reads the files that changed since, and no others. `mlassets.ingestion.knowledge_index` searches it.
 """
 
+import errno
 import heapq
 import json
 import os
@@ -460,6 +461,9 @@ class _Building:
                 return None
             return self._read_file(file, hashed, folder)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                # Not the file's fault, and the next would end in the same way.
+                raise
             return _Read(reason=f"{file.document}: it cannot be read: {error.strerror or error}")
         finally:
             if self._progress is not None:

@@ -47,8 +47,8 @@ from resources.things import Draft, Partition, Thing
 class Base:
     """A store, a folder of documents, and the knowledge base of it."""
 
-    def __init__(self, home: Path) -> None:
-        self.store = Store.open(Settings(home=home / "home"))
+    def __init__(self, home: Path, lake: str = "") -> None:
+        self.store = Store.open(Settings(home=home / "home", lake=lake))
         self.index = home / "home" / "knowledge" / "docs.db"
         self.folder = home / "tree"
         self.folder.mkdir(parents=True)
@@ -228,6 +228,18 @@ def test_only_what_changed_is_read_and_what_is_gone_goes(base: Base) -> None:
     paths = {one.path for one in first.thing.files.values()}
     shared = [one for one in second.thing.files.values() if one.path in paths]
     assert len(shared) >= len(second.thing.files) - 3
+
+
+def test_a_knowledge_base_may_lie_on_s3(tmp_path: Path, bucket: str) -> None:
+    base = Base(tmp_path, f"s3://{bucket}/lake")
+    for number in range(5):
+        base.put(f"{number}.md", f"text {number}")
+    base.build()
+    base.put("3.md", "changed")
+    assert base.build().read == 1
+    assert places(base.find("changed")) == ["3.md"]
+    assert len(base.find("text")) == 4
+    assert export_texts(knowledge_base(base.store, "docs"), tmp_path / "kb.parquet", "parquet") == 5
 
 
 def test_the_same_files_give_the_same_bytes_however_they_came_to_be_there(tmp_path: Path) -> None:
