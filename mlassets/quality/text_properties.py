@@ -19,7 +19,7 @@ from mlassets.quality.frames import is_text
 LONGEST = 20_000
 """Characters of a text that are looked at."""
 
-_BATCH = 4_000_000
+_BATCH = 1_000_000
 _TOLD_BY = 300
 _CODE_POINTS = 0x110000
 _SPACE, _LETTER, _CAPITAL, _MARK, _DIGIT, _PUNCTUATION, _SYMBOL, _UNREADABLE = range(8)
@@ -93,7 +93,7 @@ _WITHOUT_SPACES = ["cjk", "hiragana", "katakana", "thai", "lao", "khmer", "myanm
 
 
 def _batches(texts: pa.ChunkedArray) -> Iterator[pa.Array]:
-    """Cut texts into parts that have some millions of characters each."""
+    """Cut texts into parts that have about a million characters each."""
     for chunk in texts.chunks:
         chunk = pc.cast(chunk, pa.string()) if chunk.type != pa.string() else chunk
         lengths = np.minimum(pc.fill_null(pc.utf8_length(chunk), 0).to_numpy(zero_copy_only=False), LONGEST)
