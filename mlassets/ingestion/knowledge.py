@@ -463,7 +463,10 @@ class _Building:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 # Not the file's fault, and the next would end in the same way.
-                raise
+                raise BadKnowledgeBase(
+                    f"the knowledge base was left as it was: there is no room in {tempfile.gettempdir()} to read "
+                    f"{file.document}; make room there, or set TMPDIR to where there is"
+                ) from error
             return _Read(reason=f"{file.document}: it cannot be read: {error.strerror or error}")
         finally:
             if self._progress is not None:

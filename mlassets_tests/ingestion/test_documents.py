@@ -5,6 +5,7 @@ import random
 import shutil
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,18 @@ def test_a_pdf_has_a_part_for_each_page_under_its_bookmark(tmp_path: Path) -> No
     ]
     assert converted.found == {"pages": 3}
     assert "pages without text were left out: 2" in converted.notes
+
+
+def test_pdfs_may_be_read_by_several_threads(tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(12)]
+
+    def text(folder: Path) -> str:
+        folder.mkdir()
+        return str(read(folder, pdf([[f"page {page} of {folder.name}"] for page in range(9)]), "a.pdf")[1])
+
+    with ThreadPoolExecutor(4) as pool:
+        for folder, found in zip(folders, pool.map(text, folders), strict=True):
+            assert all(f"page {page} of {folder.name}" in found for page in range(9))
 
 
 def test_a_pdf_without_text_is_refused_with_what_would_help(tmp_path: Path) -> None:

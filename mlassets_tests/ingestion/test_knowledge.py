@@ -1,6 +1,7 @@
 """A knowledge base holds every text with where it is from, reads what changed, and answers any query."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -290,6 +291,24 @@ def test_a_file_that_grows_while_it_is_read_is_looked_at_again(
     monkeypatch.undo()
     assert base.build().read == 1
     assert base.texts() == [("a.md", "one and more")]
+
+
+def test_a_full_disk_ends_the_build_and_leaves_what_was_there(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base.put("a.md", "one")
+    base.build()
+    base.put("b.md", "two")
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(knowledge, "convert", full)
+    with pytest.raises(BadKnowledgeBase, match="no room"):
+        base.build()
+    monkeypatch.undo()
+    assert base.texts() == [("a.md", "one")]
+    assert base.build().read == 1
 
 
 def test_two_folders_may_have_files_of_one_name_and_neither_replaces_the_other(tmp_path: Path) -> None:
