@@ -43,6 +43,10 @@ DELIMITERS = (",", ";", "\t", "|")
 
 _FIRST_BLOCK = 2**18
 _WIDEST_BLOCK = 2**25
+# Rows of many columns are parsed many at once, since each column of a block costs something.
+_BYTES_PER_COLUMN = 2**14
+# As much as stays near the processor.
+_WINDOW = 2**18
 _LONGEST_HEADER = 2**24
 _MOST_COLUMNS = 100_000
 _SAMPLE_ROWS = 100
@@ -483,18 +487,16 @@ class DelimitedText:
 
     def _is_suspicious(self, data: bytes) -> bool:
         """Say whether a value may begin with what Arrow takes for numbers and we do not: 007, 0x7, +7, blanks."""
-        # Blanks before and after let every value begin and end within.
-        at = np.frombuffer(b"\n" + data + b"\n\n", np.uint8)
-        begins = at == ord("\n")
-        for mark in f"{self.layout.delimiter}{self.layout.quote}\r".encode():
-            if bytes([mark]) in data:
-                begins |= at == mark
-        zero = at[:-1] == ord("0")
-        zero &= (at[1:] - np.uint8(ord("0")) < 10) | ((at[1:] | 32) == ord("x"))
-        if np.any(begins[:-2] & zero[1:]) or np.any(begins[:-3] & (at[1:-2] == ord("-")) & zero[2:]):
-            return True
+        marks = [
+            mark for mark in f"{self.layout.delimiter}{self.layout.quote}\r".encode() if bytes([mark]) in data
+        ]
         signs = [sign for sign in b" \t+" if bytes([sign]) in data and chr(sign) != self.layout.delimiter]
-        return any(np.any(begins[:-1] & (at[1:] == sign)) for sign in signs)
+        # Line ends before and after let every value begin and end within.
+        whole = np.frombuffer(b"\n" + data + b"\n\n", np.uint8)
+        return any(
+            _begins_oddly(whole[start : start + _WINDOW + 3], marks, signs)
+            for start in range(0, len(data), _WINDOW)
+        )
 
     def rows(self, data: bytes, line: int) -> Iterator[tuple[int, bytes, str | None]]:
         """Give out line, bytes and fault of each row that is not blank, given the line of the first."""
@@ -618,7 +620,7 @@ def read_rows(text: DelimitedText, sink: Sink, tables: Tables) -> None:
                     delimiter=layout.delimiter,
                     quote=layout.quote,
                     line=layout.line,
-                    size=min(max(BLOCK, 512 * 8 * len(layout.names)), _WIDEST_BLOCK),
+                    size=min(max(BLOCK, _BYTES_PER_COLUMN * len(layout.names)), _WIDEST_BLOCK),
                     first=_FIRST_BLOCK,
                     skip_unclosed=skip,
                 )
@@ -681,6 +683,18 @@ def _proves_comma(text: DelimitedText, readings: Sequence[Reading]) -> bool:
         return False
     has_comma = any(reading.how == COMMA for reading in readings)
     return has_comma and any(pt.is_floating(one.kind) and one.how == PLAIN for one in readings)
+
+
+def _begins_oddly(at: np.ndarray, marks: Sequence[int], signs: Sequence[int]) -> bool:
+    """Say whether one of these signs, or a zero before a digit, stands where a value begins."""
+    begins = at == ord("\n")
+    for mark in marks:
+        begins |= at == mark
+    zero = at[:-1] == ord("0")
+    zero &= (at[1:] - np.uint8(ord("0")) < 10) | ((at[1:] | 32) == ord("x"))
+    if np.any(begins[:-2] & zero[1:]) or np.any(begins[:-3] & (at[1:-2] == ord("-")) & zero[2:]):
+        return True
+    return any(bool(np.any(begins[:-1] & (at[1:] == sign))) for sign in signs)
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -5,6 +5,7 @@ reader that hands their tables to `Tables`. What is common to all formats stays 
 content gives equal bytes), one family of errors, and no trace of a file that could not be taken in.
 """
 
+import codecs
 import json
 import re
 import zipfile
@@ -502,9 +503,11 @@ def _suffix_by_content(source: Path, head: bytes) -> str | None:
     """Return the suffix that a file without one should have had, if its first bytes tell."""
     if (found := _magic_of(source, head)) is not None:
         return found.suffix
-    if not _is_text(head):
-        return None
     from mlassets.ingestion.delimited import is_delimited
+
+    if not _is_text(head):
+        wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return (".csv" if is_delimited(source) else ".txt") if wide else None
 
     start = head.decode("utf-8-sig", "ignore").lstrip()[:512].lower()
     if start.startswith(("{", "[")):

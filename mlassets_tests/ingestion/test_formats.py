@@ -471,6 +471,7 @@ def test_a_name_that_says_otherwise_than_the_first_bytes_is_refused_naming_both(
     [
         (b"ORCID,BZh\n1,2\n", "csv"),
         (b"a\tb\n1\t2\n", "csv"),
+        ("a\tb\n1\t2\n".encode("utf-16"), "csv"),
         (b"just words\n", "txt"),
         (b'{"a": 1}\n{"a": 2}\n', "jsonl"),
         (b'[{"a": 1}]', "json"),
