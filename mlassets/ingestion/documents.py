@@ -5,10 +5,12 @@ about as much as a person reads at once. The tables inside of a document are tak
 """
 
 import codecs
+import mmap
 import re
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from ctypes import byref, c_int, create_string_buffer
 from dataclasses import dataclass, replace
 from io import IncrementalNewlineDecoder
@@ -18,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlassets.ingestion.errors import EmptyFile, TruncatedFile, UnreadableFile
+from mlassets.ingestion.errors import EmptyFile, TruncatedFile, UnreadableFile, UnsafeArchive
 from mlassets.ingestion.formats import Tables, distinct_names
 from mlassets.ingestion.options import ReadOptions
 from mlassets.ingestion.text_streams import TextFile, not_utf8, text_file
@@ -43,9 +45,17 @@ PART_CHARACTERS = 2_000
 LARGEST_MARKUP = 64 * 2**20
 """Markdown, web pages and the body of a Word document are held in memory while they are read."""
 
+LARGEST_STREAM = 128 * 2**20
+"""A page of a PDF, or a font, that unpacks to more is made to fill the memory."""
+
+LARGEST_RATIO = 100
+"""So is a PDF that unpacks to more than so many times its size and more than a stream may."""
+
 _PARTS_AT_ONCE = 1_000
 _MOST_COLUMNS = 1_000
 _LINES_OF_A_TABLE = 4
+_DEFLATED = 2**16
+_MOST_FILTERS = 4
 _CHUNK = 2**20
 _PDFIUM = threading.Lock()
 """PDFium may be called by one thread at a time."""
@@ -211,6 +221,7 @@ def read_pdf(source: Path, name: str, options: ReadOptions, tables: Tables) -> M
     """Read a PDF: a part for each page, headed by its bookmark, and, where they are named, the tables on its pages."""
     import pypdfium2 as pdfium
 
+    _check_streams(source, name)
     with _PDFIUM:
         try:
             document = pdfium.PdfDocument(source)
@@ -239,6 +250,55 @@ def read_pdf(source: Path, name: str, options: ReadOptions, tables: Tables) -> M
     if options.tables is not None:
         _pdf_tables(source, name, options, tables)
     return {"pages": pages}
+
+
+_STREAM = re.compile(rb"(?<!end)stream\r?\n")
+_SAID_OF_A_STREAM = 1_000
+_INFLATED = re.compile(rb"/Fl(?:ateDecode)?\b")
+
+
+def _check_streams(source: Path, name: str) -> None:
+    """Refuse a PDF of which a part unpacks to what no page holds: PDFium would unpack it in memory.
+
+    Pictures are passed over, which reading text does not unpack.
+    """
+    total = 0
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for stream in _STREAM.finditer(content):
+            said = content[max(0, stream.start() - _SAID_OF_A_STREAM) : stream.start()].rpartition(b"obj")[2]
+            if b"/Image" in said:
+                continue
+            filters = min(len(_INFLATED.findall(said)), _MOST_FILTERS)
+            if not filters:
+                continue
+            size = 0
+            for chunk in _unpacked(content, stream.end(), filters):
+                size += len(chunk)
+                total += len(chunk)
+                if size > LARGEST_STREAM or total > max(LARGEST_STREAM, LARGEST_RATIO * len(content)):
+                    reason = f"what begins at byte {stream.end():,} unpacks to more than any page holds"
+                    raise UnsafeArchive(name, reason, "Print it to a new PDF, and land that")
+
+
+def _unpacked(content: mmap.mmap, start: int, filters: int) -> Iterator[bytes]:
+    """Return what is packed from `start` on, so many times, piece by piece."""
+    chunks: Iterator[bytes] = (content[at : at + _DEFLATED] for at in range(start, len(content), _DEFLATED))
+    for _ in range(filters):
+        chunks = _inflated(chunks)
+    return chunks
+
+
+def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Unpack what zlib packed, a bounded piece at a time, as far as it is whole."""
+    inflate = zlib.decompressobj()
+    with suppress(zlib.error):
+        for chunk in chunks:
+            while chunk and not inflate.eof:
+                if piece := inflate.decompress(chunk, _CHUNK):
+                    yield piece
+                chunk = inflate.unconsumed_tail
+            if inflate.eof:
+                return
 
 
 def _pages_of(document: Any, name: str) -> int:

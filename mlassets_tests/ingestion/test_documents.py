@@ -4,6 +4,7 @@ import io
 import random
 import shutil
 import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,6 +139,36 @@ def test_a_pdf_without_text_is_refused_with_what_would_help(tmp_path: Path) -> N
 
 def test_a_pdf_that_is_locked_says_so(tmp_path: Path) -> None:
     assert "password" in refused(tmp_path, pdf([["x"]], password="secret"), "a.pdf").reason
+
+
+def packed_pdf(content: bytes, filters: str) -> bytes:
+    parts = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>",
+        b"<</Length %d/Filter%s>>stream\n%s\nendstream" % (len(content), filters.encode(), content),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    whole = b"%PDF-1.4\n"
+    places = []
+    for number, part in enumerate(parts, 1):
+        places.append(len(whole))
+        whole += b"%d 0 obj\n%s\nendobj\n" % (number, part)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    end = b"trailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % len(whole)
+    return whole + b"xref\n0 6\n0000000000 65535 f \n" + table + end
+
+
+def test_a_pdf_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = b"BT /F 9 Tf (small) Tj ET " + b" " * 3_000_000
+    once, twice = zlib.compress(page), zlib.compress(zlib.compress(page))
+    _, rows = read(tmp_path, packed_pdf(once, "/FlateDecode"), "a.pdf")
+    assert rows[0]["text"] == "small"
+    # As at 128 MiB, only that making such a file takes a second.
+    monkeypatch.setattr(documents, "LARGEST_STREAM", 2_000_000)
+    for content, filters in ((once, "/FlateDecode"), (twice, "[/FlateDecode/FlateDecode]"), (once, "[/Fl]")):
+        error = refused(tmp_path, packed_pdf(content, filters), "a.pdf")
+        assert isinstance(error, UnsafeArchive), filters
 
 
 def test_tables_of_a_pdf_are_taken_where_they_are_named_and_typed(
