@@ -51,6 +51,7 @@ LANDING = "landing"
 STEP = "sources"
 # In place of a hash: the file cannot be opened. Nobody writes to a file to open it to others, so it is tried each time.
 CLOSED = "closed"
+_COARSE_SECONDS = 2
 # More at a time would not be faster for long, and each takes memory.
 _WORKERS = min(4, os.cpu_count() or 1)
 
@@ -343,9 +344,18 @@ class _Known:
         """The hash of a file that nobody has written to since it was looked at."""
         for one in (*self.files.get(file.name, ())[:1], self.refused.get(file.name)):
             same = one and one["size"] == file.size and one["mtime_ns"] == file.mtime_ns
-            if one and same and one["hash"] != CLOSED:
+            if one and same and one["hash"] != CLOSED and not self._too_fresh(file):
                 return str(one["hash"])
         return None
+
+    def _too_fresh(self, file: LandedFile) -> bool:
+        """Say whether a file was taken in the second in which it changed, and may have changed again within it.
+
+        S3 tells times in seconds.
+        """
+        if self.thing is None or file.mtime_ns % 10**9:
+            return False
+        return file.mtime_ns > (self.thing.created_at.timestamp() - _COARSE_SECONDS) * 1e9
 
     def looked_at_with(self, landed: Mapping[str, str], read_as: str) -> set[tuple[str, str]]:
         """What the source should have looked at, given what lies in the landing zone now, and how it is read."""
