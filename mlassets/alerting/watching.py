@@ -8,6 +8,7 @@ from mlassets.alerting.alerts import Alert, alert, length, since
 from mlassets.projects import ProjectSpec
 from mlassets.sections import duration
 from mlassets.segments import segments_of
+from mlassets.sources import SourceSpec
 from mlassets.steps import AGGREGATE, PROJECT_STEPS, REVIEW, SEGMENT_STEPS, SOURCES, look_at
 from resources.errors import MlassetsError
 from resources.settings import Settings
@@ -40,6 +41,7 @@ def open_alerts(
     settings: Settings,
     now: datetime | None = None,
     *,
+    sources: Mapping[str, SourceSpec] | None = None,
     also: Iterable[Alert] = (),
 ) -> Open:
     """Return what is open in the store.
@@ -49,6 +51,7 @@ def open_alerts(
         store: The store.
         settings: Where pages are served.
         now: The time.
+        sources: What is known about the sources, also of those that no project reads.
         also: Alerts from elsewhere, to be put among them.
     """
     now = now or datetime.now(UTC)
@@ -61,8 +64,11 @@ def open_alerts(
         except MlassetsError as error:
             # One project's trouble must not hold up the others.
             troubles.append(f"{spec.project}: {error}")
-    for name in sorted({name for spec in specs.values() for name in spec.sources}):
-        found += _blocked("", seen, seen.latest(SOURCES, Partition.source(name)), settings)
+    for name in sorted({name for spec in specs.values() for name in spec.sources} | set(sources or ())):
+        thing = seen.latest(SOURCES, Partition.source(name))
+        found += _blocked("", seen, thing, settings)
+        if thing is not None and sources and name in sources:
+            found += _stale(name, sources[name], thing, settings, now)
     newest = sorted({one.key: one for one in found}.values(), key=lambda one: (one.at, one.key), reverse=True)
     return Open(tuple(newest[:MOST]), frozenset(looked_at), tuple(troubles))
 
@@ -85,6 +91,21 @@ def _of_project(spec: ProjectSpec, seen: Snapshot, settings: Settings, now: date
             _asset_page(settings, SOURCES, name),
             thing.created_at + duration(limit),
         )
+
+
+def _stale(name: str, spec: SourceSpec, thing: Thing, settings: Settings, now: datetime) -> Iterator[Alert]:
+    if spec.stale_after is None or now - thing.created_at <= duration(spec.stale_after):
+        return
+    yield alert(
+        f"stale_source//{name}/{thing.id}",
+        "stale_source",
+        "",
+        f"nothing has landed for {name} for {length(now - thing.created_at)}",
+        f"The last file was taken at {since(thing.created_at, now)}; its spec says `stale_after: {spec.stale_after}`.\n"
+        f"Find out why {spec.with_place(name).files} gets no files, or give the source more time in its spec.",
+        _asset_page(settings, SOURCES, name),
+        thing.created_at + duration(spec.stale_after),
+    )
 
 
 def newest_of(spec: ProjectSpec, seen: Snapshot) -> Iterator[Thing]:

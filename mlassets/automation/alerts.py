@@ -5,7 +5,7 @@ again what could not be sent. So this sensor looks at what is there, and remembe
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,7 +28,9 @@ from mlassets.automation.sensors import (
 )
 from mlassets.checks.again import judge_again
 from mlassets.home import Home
+from mlassets.sources import SourceSpec
 from mlassets.steps import PROJECT_STEPS, SEGMENT_STEPS, SOURCES, STEPS
+from resources.lake import LakeUnreachable
 from resources.store import Store
 from resources.things import Partition
 
@@ -59,7 +61,7 @@ def alerts_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorR
     told, runs_since = _remembered(context.cursor, now)
     failed = list(failed_runs(context.instance, home, runs_since, now))
     loaded = home.projects()
-    found = open_alerts(loaded.specs, home.store, home.settings, now, also=failed)
+    found = open_alerts(loaded.specs, home.store, home.settings, now, sources=_sources(home), also=failed)
     for trouble in found.troubles:
         context.log.error(trouble)
     complete = not loaded.errors and not found.troubles
@@ -81,7 +83,17 @@ def everything_open(home: Home, instance: dg.DagsterInstance, now: datetime | No
     """Return all that is open now: in the store, and the runs that failed within the last day."""
     now = now or datetime.now(UTC)
     failed = failed_runs(instance, home, now - WATCHED, now)
-    return open_alerts(home.projects().specs, home.store, home.settings, now, also=failed)
+    return open_alerts(
+        home.projects().specs, home.store, home.settings, now, sources=_sources(home), also=failed
+    )
+
+
+def _sources(home: Home) -> Mapping[str, SourceSpec]:
+    """Return what is known about the sources; where the landing zone does not answer, what specs say of them."""
+    try:
+        return home.sources()
+    except LakeUnreachable:
+        return home.load_sources(landed=False).specs
 
 
 def failed_runs(instance: dg.DagsterInstance, home: Home, after: datetime, now: datetime) -> Iterator[Alert]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlassets.alerting.watching import Open, open_alerts
+from mlassets.sources import SourceSpec
 from mlassets_tests.automation.made import Made
 from resources.settings import Settings
 from resources.things import Partition
@@ -105,6 +106,20 @@ def test_a_source_is_stale_after_the_time_that_the_spec_gives_it(made: Made) -> 
     assert look(made, landed + timedelta(days=1)).alerts == ()
     (again,) = look(made, landed + timedelta(days=40)).alerts
     assert again.key != found.key
+
+
+def test_a_source_that_no_project_reads_is_stale_after_the_time_that_its_own_spec_gives_it(
+    made: Made,
+) -> None:
+    landed = made.store.require("sources", Partition.source("flights")).created_at
+    sources = {"flights": SourceSpec(stale_after="2d"), "weather": SourceSpec(stale_after="1h")}
+
+    def found(after: timedelta) -> list[str]:
+        opened = open_alerts({}, made.store, Settings(home=made.home), landed + after, sources=sources)
+        return [one.title for one in opened.alerts]
+
+    assert found(timedelta(days=2)) == []
+    assert found(timedelta(days=3)) == ["nothing has landed for flights for 3 days"]
 
 
 def test_a_project_that_cannot_be_looked_at_holds_up_no_other(made: Made) -> None:
