@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from itertools import islice, pairwise
 from pathlib import Path
@@ -663,7 +663,9 @@ def read_rows(text: DelimitedText, sink: Sink, tables: Tables) -> None:
                 sink.begin(schema_of(layout.names, [Reading(pa.null())] * len(layout.names)))
                 return
             after = _resolved(text, columns)
-            if not changed and after == readings:
+            if any(column.wants_another_look for column in columns):
+                columns = [replace(one, unsure=False) if one.wants_another_look else one for one in columns]
+            elif not changed and after == readings:
                 if not _proves_comma(text, readings):
                     break
                 text.types = TextTypes(text.options, decimal=",")

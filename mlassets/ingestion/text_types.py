@@ -69,11 +69,18 @@ class Column:
         plain: Type of the plain reading; null if no value was seen, text if that reading does not fit.
         others: Type by other reading that fits; None if no value was seen that tells.
         markers: Texts among them that may stand for null.
+        unsure: Whether values were taken for plain fractions without a look at whether the others fit them.
     """
 
     plain: pa.DataType = field(default_factory=pa.null)
     others: Mapping[str, pa.DataType] | None = None
     markers: frozenset[str] = frozenset()
+    unsure: bool = False
+
+    @property
+    def wants_another_look(self) -> bool:
+        """Whether it has to be looked at once more, now that the plain reading is out."""
+        return self.unsure and bool(pt.is_string(self.plain)) and bool(self.others)
 
     @property
     def is_text(self) -> bool:
@@ -95,7 +102,7 @@ class Column:
                 if name in other.others
             }
             others = {name: kind for name, kind in joined.items() if not pt.is_string(kind)}
-        return Column(plain, others, self.markers | other.markers)
+        return Column(plain, others, self.markers | other.markers, self.unsure or other.unsure)
 
 
 @dataclass(frozen=True)
@@ -160,10 +167,13 @@ class TextTypes:
         if pt.is_string(joined) or (self.proved == "," and pt.is_floating(joined)):
             text = text or _Text(strings, self._null_texts, self.markers)
             others = self._others(text, known)
+        elif _is_number(joined):
+            # Whole numbers are so in other readings, too. Whether fractions are, matters only if not all are plain.
+            others = dict.fromkeys(self._numbers, pa.int64() if pt.is_integer(joined) else pa.null())
         elif not pt.is_null(joined):
-            # Whole numbers may be part of numbers in another reading; nothing else that is plain may.
-            others = dict.fromkeys(self._numbers, pa.int64()) if pt.is_integer(joined) else {}
-        return Column(joined, others, known.markers | markers)
+            others = {}
+        unsure = known.unsure or (bool(pt.is_floating(joined)) and self.proved is None)
+        return Column(joined, others, known.markers | markers, unsure)
 
     def _quick(self, strings: pa.Array, known: pa.DataType) -> pa.DataType | None:
         """Return the type of numbers that are written as they usually are; None where one has to look closer."""
