@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,12 +12,14 @@ from mlassets.commands.shared import (
     WRONG,
     HomeOption,
     JsonOption,
-    home_of,
     out,
     print_json,
     reading_bars,
     stop,
 )
+
+if TYPE_CHECKING:
+    from resources.store import Store
 
 app = typer.Typer()
 kb = typer.Typer(
@@ -55,12 +57,11 @@ def build(
     json_output: JsonOption = False,
 ) -> None:
     """Bring a knowledge base up to date; only files that changed are read, and those that cannot be are noted."""
-    from mlassets.announcing import open_store
     from mlassets.ingestion.knowledge import build as build_base
     from mlassets.ingestion.knowledge_index import following
 
     with reading_bars(json_output) as progress:
-        built = build_base(open_store(home), name, folders or (), source or (), progress=progress)
+        built = build_base(_store(home), name, folders or (), source or (), progress=progress)
         with following(built.thing, _index(home, name)):
             pass
     told = {
@@ -110,7 +111,7 @@ def search(
     from mlassets.ingestion.knowledge import knowledge_base
     from mlassets.ingestion.knowledge_index import search as search_index
 
-    thing = knowledge_base(home_of(home).store, name)
+    thing = knowledge_base(_store(home), name)
     hits = search_index(
         thing, _index(home, name), " ".join(query), limit=limit, under=under, any_word=any_word
     )
@@ -132,7 +133,7 @@ def list_bases(home: HomeOption = None, json_output: JsonOption = False) -> None
     """List the knowledge bases."""
     from mlassets.ingestion.knowledge import knowledge_bases
 
-    found = knowledge_bases(home_of(home).store)
+    found = knowledge_bases(_store(home))
     rows: list[dict[str, Any]] = [
         {
             "name": name,
@@ -189,7 +190,7 @@ def export(
     form = as_form or by_suffix.get(to.suffix.lower())
     if form is None:
         stop(f"{to} does not say what to export; name a .parquet or .jsonl file, or say --as graph", WRONG)
-    thing = knowledge_base(home_of(home).store, name)
+    thing = knowledge_base(_store(home), name)
     if form is ExportForm.GRAPH:
         told = export_graph(thing, to, alike=None if alike == 1 else alike)
     else:
@@ -208,9 +209,17 @@ def export(
     out.print(escape(str(to)), highlight=False, soft_wrap=True)
 
 
+def _store(home: Path | None) -> "Store":
+    # Not through the home of assets: a search would wait for Dagster to be loaded.
+    from mlassets.announcing import open_store
+
+    return open_store(home)
+
+
 def _index(home: Path | None, name: str) -> Path:
     from mlassets.ingestion.knowledge import thing_name
+    from resources.settings import Settings
 
     thing_name(name)
-    folder: Path = home_of(home).settings.home / "knowledge"
-    return folder / f"{name}.db"
+    settings = Settings.load(home=home) if home else Settings.load()
+    return settings.home / "knowledge" / f"{name}.db"

@@ -24,7 +24,6 @@ from mlassets.ingestion.errors import EmptyFile, TruncatedFile, UnreadableFile, 
 from mlassets.ingestion.formats import Tables, distinct_names
 from mlassets.ingestion.options import ReadOptions
 from mlassets.ingestion.text_streams import TextFile, not_utf8, text_file
-from mlassets.ingestion.text_types import typed
 
 DOCUMENT = pa.schema(
     [
@@ -566,6 +565,8 @@ def _write_table(
     tables: Tables, table: str, rows: Sequence[Sequence[str | None]], name: str, options: ReadOptions
 ) -> None:
     """Write a table found in a document; its first row names the columns unless the options say otherwise."""
+    from mlassets.ingestion.text_types import typed
+
     with tables.table(table, optional=True) as sink:
         if not sink.wanted or not rows:
             return
