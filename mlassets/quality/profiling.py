@@ -26,12 +26,17 @@ SAMPLE = 20_000
 MOST_TOP = 20
 MOST_VALUES = 20
 MOST_DRAWN = 100
+# Of wide tables values are counted, and expectations proposed, for so many columns only.
+MOST_COUNTED = 300
 _MOST_TRIED = 10
 _LARGEST_KEY = 4
 _MOST_RULE_COLUMNS = 6
 _BINS = 40
 _LONGEST_FORM = 100
-_ASKED_AT_ONCE = 100
+_MOST_TEXTS = 1_000
+_LONGEST_COUNTED = 1_000
+_TOLD_AT_ONCE = 1_000
+_SAMPLED_AT_ONCE = 100
 _SECONDS = {"date", "timestamp"}
 _NUMBERS = {"integer", "number"}
 
@@ -165,12 +170,17 @@ def profile_page(profile: Profile, *, title: str, rows: Sequence[tuple[str, str]
 
 def _columns(view: View) -> Iterator[ColumnProfile]:
     names = list(view.columns)
-    for start in range(0, len(names), _ASKED_AT_ONCE):
-        some = names[start : start + _ASKED_AT_ONCE]
+    for start in range(0, len(names), _TOLD_AT_ONCE):
+        some = names[start : start + _TOLD_AT_ONCE]
         told = _told(view, some)
-        sampled = _sampled(view, some)
-        for name in some:
-            yield _with_picture(view, replace(told[name], **sampled.get(name, {})))
+        if start:
+            yield from (replace(told[name], bins=None) for name in some)
+            continue
+        for at in range(0, len(some), _SAMPLED_AT_ONCE):
+            part = some[at : at + _SAMPLED_AT_ONCE]
+            sampled = _sampled(view, part)
+            known = [replace(told[name], **sampled.get(name, {})) for name in part]
+            yield from _with_pictures(view, known) if at < MOST_COUNTED else known
 
 
 def _told(view: View, names: Sequence[str]) -> dict[str, ColumnProfile]:
@@ -210,9 +220,15 @@ def _told(view: View, names: Sequence[str]) -> dict[str, ColumnProfile]:
             high=got.get("high"),
             mean=_finite(got.get("mean")),
             lengths=None if got.get("shortest") is None else (got["shortest"], got["longest"]),
-            bins=None if least is None or most is None else (float(least), float(most - least) / _BINS),
+            bins=_bins(least, most),
         )
     return found
+
+
+def _bins(least: Any, most: Any) -> tuple[float, float] | None:
+    if least is None or most is None or not math.isfinite(width := float(most - least) / _BINS):
+        return None
+    return float(least), width
 
 
 def _sampled(view: View, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -248,34 +264,34 @@ def _sampled(view: View, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _with_picture(view: View, one: ColumnProfile) -> ColumnProfile:
-    """Return a column with its most frequent values or its histogram, whichever tells more."""
-    column, known = view.columns[one.name], view.n - one.nulls
-    if not known:
-        return one
-    few = one.distinct <= (MOST_VALUES if one.type in _NUMBERS | _SECONDS else max(1_000, known // 100))
-    if few and one.type in {"text", "boolean", *_NUMBERS, *_SECONDS}:
-        value = f"left({column}, 200)" if one.type == "text" else f"CAST({column} AS VARCHAR)"
-        counted = view.rows(
-            f"SELECT {value} AS v, count(*), count(*) OVER () FROM {view.name} WHERE {column} IS NOT NULL "
-            f"GROUP BY v ORDER BY 2 DESC, v LIMIT {MOST_TOP}"
-        )
-        top = tuple((str(value), int(count)) for value, count, _ in counted)
-        cut = one.lengths is not None and one.lengths[1] > 200
-        one = replace(one, top=top, distinct=int(counted[0][2]), distinct_is_exact=not cut)
-    if one.bins is None:
-        return one
-    low, width = one.bins
+def _with_pictures(view: View, columns: Sequence[ColumnProfile]) -> Iterator[ColumnProfile]:
+    """Yield columns with their most frequent values, where they have few, and with the bars of their histograms."""
+    few = {one.name: view.columns[one.name] for one in columns if _has_few(one)}
+    bars = {one.name: _bar(view, one) for one in columns if one.bins is not None and one.bins[1] > 0}
+    values, counts = view.frequencies(few), view.frequencies(bars)
+    for one in columns:
+        if one.name in few and values[one.name]:
+            top = tuple((value[:200], count) for value, count in list(values[one.name].items())[:MOST_TOP])
+            one = replace(one, top=top, distinct=len(values[one.name]), distinct_is_exact=True)
+        if one.name not in bars:
+            yield replace(one, bins=None)
+            continue
+        by_bar = {int(float(bar)): count for bar, count in counts[one.name].items()}
+        yield replace(one, counts=tuple(by_bar.get(bar, 0) for bar in range(_BINS)))
+
+
+def _has_few(one: ColumnProfile) -> bool:
+    if one.type == "text":
+        return one.distinct <= _MOST_TEXTS and (one.lengths or (0, 0))[1] <= _LONGEST_COUNTED
+    return one.type == "boolean" or (one.type in _NUMBERS | _SECONDS and one.distinct <= MOST_VALUES)
+
+
+def _bar(view: View, one: ColumnProfile) -> str:
+    """Return SQL for the number of the bar that a value of a column belongs to; null for what is not finite."""
+    column, (low, width) = view.columns[one.name], one.bins or (0.0, 1.0)
     value = f"{moment(column, one.type)} / 1e6" if one.type in _SECONDS else f"CAST({column} AS DOUBLE)"
-    if not math.isfinite(width) or width <= 0:
-        return replace(one, bins=None)
     bar = f"least(greatest(floor(({value} - ({low!r})) / {width!r}), 0), {_BINS - 1})"
-    counts = [0] * _BINS
-    for number, count in view.rows(
-        f"SELECT {bar} AS b, count(*) FROM {view.name} WHERE isfinite({value}) GROUP BY b"
-    ):
-        counts[int(number)] = int(count)
-    return replace(one, counts=tuple(counts))
+    return f"CASE WHEN isfinite({value}) THEN {bar} END"
 
 
 def _keys(view: View, columns: Sequence[ColumnProfile]) -> Iterator[tuple[str, ...]]:
@@ -359,7 +375,7 @@ def _proposed(
     view: View, columns: Sequence[ColumnProfile], keys: Sequence[tuple[str, ...]]
 ) -> dict[str, Any]:
     """Return what such data may be expected to be, before anybody has looked whether it is."""
-    usable = [one for one in columns if _is_name(one.name)]
+    usable = [one for one in columns[:MOST_COUNTED] if _is_name(one.name)]
     key = next((list(key) for key in keys if all(map(_is_name, key))), None)
     expected: dict[str, Any] = {"key": key} if key else {}
     proposed = {one.name: _of_column(one, view.n, one.name in (key or ())) for one in usable}

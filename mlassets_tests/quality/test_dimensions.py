@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -205,6 +206,19 @@ def test_it_is_told_where_a_broken_value_stands(landed: Rows) -> None:
     assert complete.value == pytest.approx(3 / 5)
     assert "null in row 1 of one.csv" in complete.found
     assert '"3" in 2 rows' in seen("uniqueness", expected, landed).found
+
+
+def test_rows_that_are_nowhere_near_are_judged_as_a_dataset(landed: Rows) -> None:
+    schema = pa.unify_schemas([pq.read_schema(path) for path in landed.files], promote_options="permissive")
+    far = Rows(data=ds.dataset(landed.files, schema=schema, format="parquet"))
+    expected = {
+        "key": ["id"],
+        "columns": {"amount": {"range": [0, None]}, "code": {"nulls": 0, "pattern": "x"}},
+    }
+    here, there = all_seen(expected, landed), all_seen(expected, far)
+    assert {name: getattr(one, "value", str(one)) for name, one in here.items()} == {
+        name: getattr(one, "value", str(one)) for name, one in there.items()
+    }
 
 
 def test_a_column_that_is_not_there_is_missing_altogether(landed: Rows) -> None:
