@@ -38,7 +38,7 @@ def place_of(source: str, spec: SourceSpec, file: str) -> str:
         )
     fixed = takewhile(lambda part: not any(character in part for character in "*?["), pattern[:-1])
     name = "/".join([*fixed, file])
-    if {"", ".."} & set(file.split("/")) or any(ord(character) < 32 for character in name):
+    if {"", ".."} & set(file.split("/")) or "\0" in name:
         raise CannotLand(f"{source}: {file!r} is no name that a file can land under. Rename it")
     if any(len(part.encode("utf-8", "surrogateescape")) > 255 for part in name.split("/")):
         raise CannotLand(f"{source}: the name {file[:60]}… is longer than file systems allow. Rename it")

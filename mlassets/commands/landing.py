@@ -69,6 +69,13 @@ def _described(read: list[str] | None, on_bad_rows: str | None, **more: Any) -> 
         stop(f"{place}: {first['msg'].removeprefix('Value error, ')}", WRONG)
 
 
+def _shown(text: str) -> str:
+    """Return text of others as it may be printed: neither markup nor what a terminal would obey."""
+    from mlassets.ingestion.landing import visible
+
+    return escape(visible(text))
+
+
 @app.command(rich_help_panel=_PANEL)
 def land(
     given: Annotated[
@@ -130,9 +137,9 @@ def land(
 
 def _print_landing(landing: Any, no_take: bool) -> None:
     for note in landing.notes:
-        out.print(f"note: {escape(note)}", highlight=False)
+        out.print(f"note: {_shown(note)}", highlight=False)
     for path in landing.specs:
-        out.print(f"Wrote [bold]{escape(str(path))}[/bold].", highlight=False)
+        out.print(f"Wrote [bold]{_shown(str(path))}[/bold].", highlight=False)
     if no_take:
         for source, names in landing.sources.items():
             out.print(
@@ -142,7 +149,7 @@ def _print_landing(landing: Any, no_take: bool) -> None:
         rows = sum(each["rows"] for each in one["files"])
         if one["state"] != "done" and not one["files"]:
             err.print(
-                f"[red]error:[/red] {one['source']}: {escape(one['error'] or one['state'])}", highlight=False
+                f"[red]error:[/red] {one['source']}: {_shown(one['error'] or one['state'])}", highlight=False
             )
         else:
             tables = f" in {len(one['files']):,} tables" if len(one["files"]) > 1 else ""
@@ -154,12 +161,12 @@ def _print_landing(landing: Any, no_take: bool) -> None:
             for each in one["files"][:10]:
                 if each["found"]:
                     name = f"{each['name']}#{each['table']}" if each["table"] else each["name"]
-                    out.print(f"  {escape(name)}: {escape(found_words(each['found']))}", highlight=False)
+                    out.print(f"  {_shown(name)}: {_shown(found_words(each['found']))}", highlight=False)
         for each in one["rejected"]:
-            out.print(f"  [yellow]{escape(each['name'])}[/yellow]: {escape(each['reason'])}", highlight=False)
+            out.print(f"  [yellow]{_shown(each['name'])}[/yellow]: {_shown(each['reason'])}", highlight=False)
         for each in one["quarantined"]:
             err.print(
-                f"[red]quarantined:[/red] {escape(each['name'])}: {escape(each['reason'])}. {escape(each['fix'])}.",
+                f"[red]quarantined:[/red] {_shown(each['name'])}: {_shown(each['reason'])}. {_shown(each['fix'])}.",
                 highlight=False,
             )
 
@@ -206,7 +213,7 @@ def sources(
                 "There is no source yet; `mlassets land FILE --source NAME` makes one.", highlight=False
             )
         for error in loaded.errors:
-            err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
+            err.print(f"[red]error:[/red] {_shown(str(error))}", highlight=False)
     raise typer.Exit(WRONG if loaded.errors else 0)
 
 
@@ -224,7 +231,7 @@ def _print_sources(rows: list[dict[str, Any]]) -> None:
         state += [f"{one['rejected']:,} rejected"] if one["rejected"] else []
         state += ["stale"] if one["stale"] else []
         table.add_row(
-            escape(one["source"]),
+            _shown(one["source"]),
             *(f"{one[column]:,}" for column in ("files", "tables", "rows")),
             _size(one["landed_bytes"]),
             _size(one["stored_bytes"]),
@@ -235,10 +242,10 @@ def _print_sources(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_source(found: dict[str, Any]) -> None:
-    out.print(f"[bold]{escape(found['source'])}[/bold]  {escape(found['description'])}", highlight=False)
-    out.print(f"  files: {escape(found['where'])}", highlight=False, soft_wrap=True)
+    out.print(f"[bold]{_shown(found['source'])}[/bold]  {_shown(found['description'])}", highlight=False)
+    out.print(f"  files: {_shown(found['where'])}", highlight=False, soft_wrap=True)
     if found["spec"]:
-        out.print(f"  spec: {escape(found['spec'])}", highlight=False, soft_wrap=True)
+        out.print(f"  spec: {_shown(found['spec'])}", highlight=False, soft_wrap=True)
     if found["projects"]:
         out.print(f"  read by: {', '.join(found['projects'])}", highlight=False)
     if found["version"]:
@@ -250,15 +257,15 @@ def _print_source(found: dict[str, Any]) -> None:
             soft_wrap=True,
         )
     for column, kind in found["schema"].items():
-        out.print(f"    {escape(column)}: {escape(kind)}", highlight=False)
+        out.print(f"    {_shown(column)}: {_shown(kind)}", highlight=False)
     for one in found["contents"]:
         name = f"{one['name']}#{one['table']}" if one["table"] else one["name"]
         words = found_words({"format": one["format"], **(one["found"] or {})})
-        out.print(f"  {escape(name)}: {one['rows']:,} rows; {escape(words)}", highlight=False, soft_wrap=True)
+        out.print(f"  {_shown(name)}: {one['rows']:,} rows; {_shown(words)}", highlight=False, soft_wrap=True)
     for one in found["notes"]:
         what = "rows rejected" if one["rejected"] else "quarantined"
         out.print(
-            f"  [yellow]{what}[/yellow] {escape(one['name'])}: {escape(one['reason'])}. {escape(one['fix'])}.",
+            f"  [yellow]{what}[/yellow] {_shown(one['name'])}: {_shown(one['reason'])}. {_shown(one['fix'])}.",
             highlight=False,
             soft_wrap=True,
         )
@@ -306,12 +313,12 @@ def convert(
         print_json(done)
         return
     for note in done["notes"]:
-        out.print(f"note: {escape(note)}", highlight=False)
+        out.print(f"note: {_shown(note)}", highlight=False)
     for one in done["tables"]:
         rejected = f"; {one['rejected']:,} rejected, kept in {one['rejects']}" if one["rejected"] else ""
         size = f"{one['rows']:,} rows of {len(one['schema']):,} columns, {_size(one['bytes'])}"
         out.print(
-            f"{escape(one['path'])}: {size}{escape(rejected)}",
+            f"{_shown(one['path'])}: {size}{_shown(rejected)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -325,11 +332,15 @@ def receive(
         bool, typer.Option("--new-sources", help="Also take files for sources that nobody has described.")
     ] = False,
     home: HomeOption = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Take uploads over HTTP: `curl -T FILE -H "Authorization: Bearer $TOKEN" http://HOST:PORT/SOURCE/`."""
     from mlassets.receiving import receive as take_uploads
 
     def tell(address: str) -> None:
-        out.print(f"Uploads to {address}/<source>/<name>; Ctrl-C ends it.", highlight=False)
+        if json_output:
+            print_json({"address": address})
+        else:
+            out.print(f"Uploads to {address}/<source>/<name>; Ctrl-C ends it.", highlight=False)
 
     take_uploads(home_of(home), host, port, new_sources=new_sources, tell=tell)

@@ -70,6 +70,7 @@ def drop(
     json_output: JsonOption = False,
 ) -> None:
     """Move files out of the landing zone into the quarantine's folder, and warn of them no more."""
+    from mlassets.ingestion.landing import visible
     from mlassets.quarantining import drop as take_out
 
     where = home_of(home)
@@ -80,7 +81,9 @@ def drop(
         return
     for note in notes:
         place = f", and is now {moved[note.file.name]}" if note.file.name in moved else ""
-        out.print(f"{escape(note.file.name)} is dropped{escape(place)}.", highlight=False, soft_wrap=True)
+        out.print(
+            f"{escape(visible(note.file.name))} is dropped{escape(place)}.", highlight=False, soft_wrap=True
+        )
 
 
 def _chosen(where: Any, files: list[str] | None, every: bool, source: str | None) -> Any:

@@ -250,10 +250,15 @@ class QuarantineNote:
         if self.rejected:
             lines.append("Rows:  beside this note, one JSON object a line, each with its line and the reason")
         # Whatever stands in the file must not reach a terminal as more than text.
-        return "".join(line.translate(_SHOWN) + "\n" for line in lines)
+        return "".join(visible(line) + "\n" for line in lines)
 
 
-_SHOWN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+def visible(text: str) -> str:
+    """Return text of others as it may be shown: what a terminal would obey is written out."""
+    return text.translate(_WRITTEN_OUT)
+
+
+_WRITTEN_OUT = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
 def quarantine_path(folder: Path, source: str, name: str) -> Path:

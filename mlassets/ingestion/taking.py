@@ -189,9 +189,16 @@ def land(file: Path, settings: Settings, name: str) -> str:
 
     Returns:
         Where it landed: an absolute path, or a URI.
+
+    Raises:
+        ChangedWhileRead: If somebody wrote to it meanwhile; nothing has landed then.
     """
+    before = file.stat()
     with landing_file(settings, name) as path:
         shutil.copyfile(file, path)
+        after = file.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise ChangedWhileRead(file.name)
     return landing_place(settings.landing, settings.s3_endpoint, settings.patience).location(name)
 
 

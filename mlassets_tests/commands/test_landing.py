@@ -1,6 +1,7 @@
 """`mlassets land`, `sources`, `convert` and `quarantine`, from files to what is told of them."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +149,35 @@ def test_what_cannot_land_is_refused_before_anything_does(home: Path, tmp_path: 
         result = mlassets(home, "land", *words)
         assert result.exit_code == 2, result.output
         assert told_of in " ".join(result.output.split())
+
+
+def test_a_file_that_is_still_written_to_does_not_land(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tmp_path / "grows.csv"
+    given.write_text("k\n1\n")
+    copy = shutil.copyfile
+
+    def copy_and_grow(source: Path, target: Path) -> None:
+        copy(source, target)
+        with given.open("a") as file:
+            file.write("2\n")
+
+    monkeypatch.setattr("mlassets.ingestion.taking.shutil.copyfile", copy_and_grow)
+    result = mlassets(tmp_path / "home", "land", str(given), "--no-take")
+    assert result.exit_code == 2
+    assert "changed while it was being read" in " ".join(result.output.split())
+    assert [path for path in (tmp_path / "home" / "landing").rglob("*") if path.is_file()] == []
+
+
+def test_no_name_of_a_file_is_obeyed_by_a_terminal(tmp_path: Path) -> None:
+    given = tmp_path / "a\x1b[31m[bold]b.csv"
+    given.write_text("k,v\n1,2,3\n")
+    result = mlassets(tmp_path / "home", "land", str(given), "--source", "rows")
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+    assert "[bold]" in result.output
+    assert "\x1b" not in mlassets(tmp_path / "home", "quarantine", "list").output
 
 
 def test_an_address_lands_and_is_fetched_again_as_often_as_is_said(tmp_path: Path, web: Web) -> None:
