@@ -101,10 +101,7 @@ def _damage(name: str, what: str) -> Iterator[None]:
 def _valid(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Check what the format does not: offsets that point outside of a buffer would end the process."""
     for batch in batches:
-        for column in batch.columns:
-            # Of list views, Arrow 26 asks for one offset more than they have.
-            if not (pt.is_list_view(column.type) or pt.is_large_list_view(column.type)):
-                column.validate(full=True)
+        batch.validate(full=True)
         yield batch
 
 
@@ -168,6 +165,9 @@ def _plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
         ]
         return pa.array(texts, pa.string())
     try:
-        return column.cast(kind)
-    except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        values = column.cast(kind)
+        # Arrow 26 casts list views to lists that lack an offset.
+        values.validate()
+    except pa.ArrowException:
         return pa.array(column.to_pylist(), kind)
+    return values

@@ -45,6 +45,8 @@ _FIRST = 2**18
 _BLOCK = 2**20
 _LONGEST_RECORD = 2**29
 _MOST_COLUMNS = 20_000
+# Of a block; more than a hundredth of them should hold something.
+_MOST_CELLS = 20_000_000
 _MOST_MEMBERS = 500
 _DEEPEST_TYPE = 16
 _MOST_SKELETON = 1_000_000
@@ -642,16 +644,22 @@ class _Conversion:
             len(value) + len(self._kinds) > _MOST_COLUMNS
             and len(value.keys() | self._kinds.keys()) > _MOST_COLUMNS
         ):
-            raise NotRecords(
-                self._text.name,
-                f"the records have more than {_MOST_COLUMNS:,} different names for their members",
-                "Land records that name their members alike, and keep what varies in a value",
-            )
+            raise self._too_many_names()
         for name, one in value.items():
             self._kinds[name] = _join(self._kinds.get(name), one)
         return value
 
+    def _too_many_names(self) -> NotRecords:
+        return NotRecords(
+            self._text.name,
+            f"the records have {len(self._kinds):,} different names for their members, and few in common",
+            "Land records that name their members alike, and keep what varies in a value",
+        )
+
     def _table(self, rows: list[dict[str, Any]]) -> pa.Table:
+        cells = len(rows) * len(self._kinds)
+        if cells > _MOST_CELLS and sum(map(len, rows)) < cells / 100:
+            raise self._too_many_names()
         schema = pa.schema([pa.field(name, _arrow(kind)) for name, kind in self._kinds.items()])
         if not schema.equals(self._schema):
             for field in self._schema:
