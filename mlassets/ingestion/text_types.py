@@ -207,6 +207,8 @@ class TextTypes:
             return Reading(others[COMMA], COMMA)
         if not pt.is_string(column.plain):
             return Reading(column.plain)
+        if column.wants_another_look:
+            return TEXT
         if len(others) == 1:
             how, kind = next(iter(others.items()))
             return TEXT if pt.is_null(kind) else Reading(kind, how)
