@@ -76,16 +76,19 @@ class _Expected:
 
 @dataclass(frozen=True)
 class _Found:
-    """How many rows break what was expected, out of how many, with examples."""
+    """How many rows break what was expected, out of how many, with examples; or by how much a total is off."""
 
     expected: _Expected
     broken: int
     among: int
     examples: tuple[str, ...] = ()
+    off: float | None = None
 
     @property
     def share(self) -> float:
-        """Share of the rows that break it, beyond the share that may."""
+        """Share of the rows that break it, beyond the share that may; of a total, the share that it is off by."""
+        if self.off is not None:
+            return self.off
         over = share(self.broken, self.among) - self.expected.most
         return over if over > 1e-12 else 0.0
 
@@ -340,9 +343,8 @@ class Dimensions:
                 expected = _Expected(
                     "consistency", ours, f"add up to {its:,.6g}, as `{theirs}` of {source} does", "", (ours,)
                 )
-                # A difference of sums is told as so many rows of all.
-                broken = apart * self.n if apart > _SAME_SUM else 0
-                found.append(_Found(expected, math.ceil(broken), self.n, (f"it adds up to {mine:,.6g}",)))
+                off = apart if apart > _SAME_SUM else 0.0
+                found.append(_Found(expected, 0, self.n, (f"it adds up to {mine:,.6g}",), off))
         return found
 
     def _not_in(self, dimension: Dimension, source: str, other: View, columns: Mapping[str, str]) -> _Found:
@@ -418,12 +420,14 @@ class Dimensions:
         if not broken:
             text = f"All {len(found):,} expectations hold." if len(found) > 1 else "What is expected holds."
         else:
-            text = (
-                f"{shown(worst.expected.name)} should {worst.expected.says}: {worst.broken:,} of {worst.among:,} do not"
-                if worst.expected.columns or worst.expected.dimension != "completeness"
-                else f"{shown(worst.expected.name)} should {worst.expected.says}"
-            )
-            text += f", for example {worst.examples[0]}." if worst.examples else "."
+            text = f"{shown(worst.expected.name)} should {worst.expected.says}"
+            if worst.off is not None:
+                text += f"; {worst.examples[0]}."
+            elif not worst.expected.columns:
+                text += "."
+            else:
+                text += f": {worst.broken:,} of {worst.among:,} do not"
+                text += f", for example {worst.examples[0]}." if worst.examples else "."
             if len(broken) > 1:
                 text += f" {len(broken) - 1:,} more of {len(found):,} expectations are broken."
         ordered = sorted(found, key=lambda one: -one.share)
@@ -433,9 +437,9 @@ class Dimensions:
                 (
                     one.expected.name[:200],
                     one.expected.says[:300],
-                    f"{one.broken:,}",
-                    f"{one.among:,}",
-                    f"{share(one.broken, one.among):.4%}",
+                    "" if one.off is not None else f"{one.broken:,}",
+                    "" if one.off is not None else f"{one.among:,}",
+                    f"{share(one.broken, one.among) if one.off is None else one.off:.4%}",
                     "; ".join(one.examples),
                 )
                 for one in ordered[:200]

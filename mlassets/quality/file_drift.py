@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlassets.quality.all_rows import only_broken, share
+from mlassets.quality.checks import entry_of
 from mlassets.quality.displays import Figure
 from mlassets.quality.judging import DoesNotApply, Observation
 from mlassets.quality.rows import View, family_of
@@ -21,7 +22,6 @@ MOST_COLUMNS = 300
 _AT_ONCE = 100
 _RARE = 0.01
 _MOST_DRAWN = 8
-_NOISE = 2.4
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class _Drift:
 
     @property
     def told(self) -> bool:
-        """Whether chance alone would hardly reach it (see `CheckEntry.noise`)."""
-        return self.rows > 0 and self.size >= _NOISE * math.sqrt(2 / self.rows)
+        """Whether chance alone would hardly reach it."""
+        return self.rows > 0 and self.size >= entry_of("files_are_like_the_ones_before").noise(self.rows)
 
 
 class FileDrift:

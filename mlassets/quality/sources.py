@@ -69,7 +69,7 @@ def judge_source(
         for entry in checks_of("sources"):
             if entry.claim in verdicts:
                 continue
-            verdict, shown = judge(entry, limits or {}, own.get(entry.claim, _nothing))
+            verdict, shown = judge(entry, limits or {}, own.get(entry.claim, _nothing if rows else _no_rows))
             verdicts[entry.claim] = verdict
             if shown:
                 displays[entry.claim] = shown
@@ -79,6 +79,10 @@ def judge_source(
 
 def _observing(dimensions: Dimensions, dimension: Any) -> Callable[[], Observation]:
     return lambda: dimensions.observe(dimension)
+
+
+def _no_rows() -> Observation:
+    raise DoesNotApply("there are no rows")
 
 
 def _nothing() -> Observation:

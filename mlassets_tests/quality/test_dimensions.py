@@ -253,7 +253,9 @@ def test_references_and_other_tables_are_looked_into(landed: Rows) -> None:
         == "2 of 2"
     )
     sums = {"same_in": {"codes": {"sums": {"amount": "number"}}}}
-    assert seen("consistency", sums, landed, {"codes": codes}).value == pytest.approx(1 / 5)
+    apart = seen("consistency", sums, landed, {"codes": codes})
+    assert apart.value == pytest.approx(1 / 6)
+    assert apart.found == '"amount" should add up to 6, as `number` of codes does; it adds up to 5.'
 
 
 def test_what_cannot_be_compared_is_no_silent_pass(landed: Rows) -> None:
