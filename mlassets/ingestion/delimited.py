@@ -9,7 +9,7 @@ be widened: then the file is read once more.
 import csv
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from io import StringIO
@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.types as pt
 
-from mlassets.ingestion.errors import BadRow, EmptyFile, RaggedRows, UnreadableFile
+from mlassets.ingestion.errors import BadRow, EmptyFile, RaggedRows, UnreadableFile, UnsafeArchive
 from mlassets.ingestion.formats import Sink, Tables, distinct_names
 from mlassets.ingestion.options import ReadOptions
 from mlassets.ingestion.text_streams import (
@@ -611,7 +611,8 @@ def read_rows(text: DelimitedText, sink: Sink, tables: Tables) -> None:
             changed = False
             if readings is not None:
                 sink.begin(schema_of(layout.names, readings))
-            with text.file.bytes(tables.progress) as read:
+            with text.file.bytes(tables.progress) as unlimited:
+                read = _limited(unlimited, text.file, text.options.unpacked)
                 read(layout.start)
                 pending: deque[Future[_Parsed]] = deque()
                 cut = blocks(
@@ -673,6 +674,24 @@ def read_rows(text: DelimitedText, sink: Sink, tables: Tables) -> None:
                 continue
             readings = after
     sink.found |= text.found(columns, readings)
+
+
+def _limited(read: Callable[[int], bytes], file: TextFile, most: int) -> Callable[[int], bytes]:
+    """Return a function that reads the text of a compressed file up to so many bytes."""
+    if not file.compressed:
+        return read
+    done = 0
+
+    def limited(size: int) -> bytes:
+        nonlocal done
+        data = read(size)
+        done += len(data)
+        if done > most:
+            fix = "If it is what it should be, say how much it may unpack to with `unpacked`, or land it in parts"
+            raise UnsafeArchive(file.name, f"it unpacks to more than {most:,} bytes", fix)
+        return data
+
+    return limited
 
 
 def _resolved(text: DelimitedText, columns: Sequence[Column]) -> list[Reading]:

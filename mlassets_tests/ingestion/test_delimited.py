@@ -27,6 +27,7 @@ from mlassets.ingestion.errors import (
     TruncatedFile,
     UnknownFormat,
     UnreadableFile,
+    UnsafeArchive,
 )
 from mlassets.ingestion.formats import ConvertedTable, convert_one
 from mlassets.ingestion.options import ReadOptions
@@ -416,6 +417,14 @@ def test_a_line_of_many_values_is_counted_and_not_kept(tmp_path: Path) -> None:
     assert "100,000 values" in refused(tmp_path, b"1," * 200_000 + b"\n1\n").reason
 
 
+def test_a_compressed_file_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    packed = gzip.compress(b"a,b\n" + b"1,2\n" * 100_000)
+    error = refused(tmp_path, packed, "l.csv.gz", unpacked=300_000)
+    assert isinstance(error, UnsafeArchive)
+    assert "300,000 bytes" in error.reason
+    assert len(rows(tmp_path, packed, "l.csv.gz", unpacked=500_000)) == 100_000
+
+
 @pytest.mark.parametrize(
     ("content", "is_table"),
     [
@@ -472,7 +481,9 @@ frames = st.lists(
             "d": st.none() | st.dates(date(1900, 1, 1), date(2200, 1, 1)),
             "t": st.none() | st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)),
             "s": st.none()
-            | st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), min_size=1).map("~{}".format),
+            | st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), min_size=1).map(
+                "~{}".format
+            ),
         }
     ),
     min_size=1,
