@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlassets.home import Home
+from mlassets.ingestion.errors import RaggedRows
+from mlassets.ingestion.landing import LandedFile, write_note
 from mlassets_tests.ingestion.web import Answer, Web
 from mlassets_tests.small_homes import mlassets, newest, runner_of
 from resources.settings import Settings
@@ -171,13 +173,16 @@ def test_a_file_that_is_still_written_to_does_not_land(
 
 
 def test_no_name_of_a_file_is_obeyed_by_a_terminal(tmp_path: Path) -> None:
-    given = tmp_path / "a\x1b[31m[bold]b.csv"
-    given.write_text("k,v\n1,2,3\n")
-    result = mlassets(tmp_path / "home", "land", str(given), "--source", "rows")
-    assert result.exit_code == 1
-    assert "\x1b" not in result.output
-    assert "[bold]" in result.output
-    assert "\x1b" not in mlassets(tmp_path / "home", "quarantine", "list").output
+    home, name = tmp_path / "home", "a\x1b[31m[bold]b.csv"
+    error = RaggedRows(f"rows/{name}", "\x1b[2Jthree values", "Mend it", line=2)
+    write_note(home / "quarantine", "rows", LandedFile(f"rows/{name}", 1, 1), error, excerpt="\x1b]0;x\x07")
+    (tmp_path / name).write_text("k\n1\n")
+    given = str(tmp_path / name)
+    for words in (("quarantine", "list"), ("land", given, "--source", "rows", "--no-take")):
+        result = mlassets(home, *words)
+        assert result.exit_code == 0, result.output
+        assert "\x1b" not in result.output
+    assert "[bold]b.csv" in mlassets(home, "quarantine", "list").output
 
 
 def test_an_address_lands_and_is_fetched_again_as_often_as_is_said(tmp_path: Path, web: Web) -> None:

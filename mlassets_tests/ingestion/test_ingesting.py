@@ -536,7 +536,7 @@ def same(read: Any, written: Any) -> bool:
 @pytest.mark.parametrize("writer", WRITERS)
 @given(frames())
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=7, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 def test_what_another_library_wrote_is_read_from_the_store_as_it_was(
     writer: str, columns: dict[str, list[Any]]
