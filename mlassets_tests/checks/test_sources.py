@@ -11,7 +11,7 @@ import pytest
 from mlassets.checks.draw_data import verdicts_on as verdicts_on_draw
 from mlassets.checks.sources import verdicts_on
 from mlassets.home import Home
-from mlassets_tests.small_homes import write_spec
+from mlassets_tests.small_homes import land, runner_of, write_spec
 from resources.things import Draft, Partition, Thing
 from resources.verdicts import Verdict
 
@@ -150,3 +150,16 @@ def test_a_source_is_judged_again_when_its_spec_expects_something_else(home: Hom
     list(report(home, source, verdicts_on(home, source), "run"))
     assert due() == []
     assert "values_are_valid" in {one.claim for one in home.store.verdicts(source.id) if not one.passed}
+
+
+def test_a_run_judges_again_what_the_spec_now_expects_and_then_nothing(home: Home, tmp_path: Path) -> None:
+    expect(home, "flights", {"expect": {"columns": {"id": {"range": [0, 9]}}}})
+    land(tmp_path, "flights/jan.csv", "id,carrier\n1,a\n20,b\n")
+    with runner_of(tmp_path) as runner:
+        assert [(one.steps, one.state) for one in runner.take_landed_files()] == [(("sources",), "done")]
+        expect(home, "flights", {"expect": {"columns": {"id": {"range": [0, 99]}}}})
+        (again,) = runner.take_landed_files()
+        assert (again.steps, again.partition, again.state) == (("checks of sources",), "flights", "done")
+        assert runner.take_landed_files() == []
+    newest = home.store.require("sources", Partition.source("flights"))
+    assert {one.claim: one.status for one in home.store.verdicts(newest.id)}["values_are_valid"] == "passed"
