@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from io import StringIO
 from itertools import islice, pairwise
 from pathlib import Path
@@ -331,11 +332,13 @@ class _Parsed:
         columns: What it shows of each column, and what was known before; the very list that was given if nothing new.
         batch: Its rows; None if they are not of the types that were asked for.
         rejected: Line, reason and text of rows that are left out.
+        fits: Whether its rows, if there are any, are of the types that were asked for.
     """
 
     columns: list[Column]
     batch: pa.RecordBatch | None
     rejected: list[tuple[int, str, str]] = field(default_factory=list)
+    fits: bool = True
 
 
 class DelimitedText:
@@ -414,7 +417,7 @@ class DelimitedText:
                 fits = fits and values is not None
                 arrays[at] = values
         if readings is None or not fits:
-            return _Parsed(looked, None, rejected)
+            return _Parsed(looked, None, rejected, fits)
         schema = schema_of(self.layout.names, readings)
         batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
         if bad:
@@ -600,80 +603,112 @@ def schema_of(names: Sequence[str], readings: Sequence[Reading]) -> pa.Schema:
     return pa.schema([pa.field(name, reading.kind) for name, reading in zip(names, readings, strict=True)])
 
 
+@dataclass
+class _Known:
+    """What is known of the columns so far, and how they are read; None before the first block was looked at."""
+
+    columns: list[Column]
+    readings: list[Reading] | None = None
+
+
 def read_rows(text: DelimitedText, sink: Sink, tables: Tables) -> None:
     """Read all rows into `sink`, once for each time that types have to be widened, which seldom is more than once."""
-    layout, skip = text.layout, text.options.on_bad_rows == "skip"
-    columns = [Column()] * len(layout.names)
-    readings: list[Reading] | None = None
+    names = text.layout.names
+    known = _Known([Column()] * len(names))
     workers = min(os.cpu_count() or 1, 8)
     with ThreadPoolExecutor(workers, thread_name_prefix="delimited") as pool:
         while True:
-            changed = False
-            if readings is not None:
-                sink.begin(schema_of(layout.names, readings))
-            with text.file.bytes(tables.progress) as unlimited:
-                read = _limited(unlimited, text.file, text.options.unpacked)
-                read(layout.start)
-                pending: deque[Future[_Parsed]] = deque()
-                cut = blocks(
-                    read,
-                    text.file.name,
-                    delimiter=layout.delimiter,
-                    quote=layout.quote,
-                    line=layout.line,
-                    size=min(max(BLOCK, _BYTES_PER_COLUMN * len(layout.names)), _WIDEST_BLOCK),
-                    first=_FIRST_BLOCK,
-                    skip_unclosed=skip,
-                )
-                ended = False
-                failure: UnreadableFile | None = None
-                while pending or not ended:
-                    while not ended and len(pending) <= workers:
-                        try:
-                            block = next(cut, None)
-                        except UnreadableFile as error:
-                            # What is wrong further up is told first.
-                            block, failure = None, error
-                        if block is None:
-                            ended = True
-                            break
-                        if readings is None:
-                            columns = text.parse(block, columns, None).columns
-                            readings = _resolved(text, columns)
-                            sink.begin(schema_of(layout.names, readings))
-                        pending.append(pool.submit(text.parse, block, columns, readings))
-                    if not pending:
-                        break
-                    parsed = pending.popleft().result()
-                    if parsed.columns is not columns:
-                        joined = [one.join(other) for one, other in zip(columns, parsed.columns, strict=True)]
-                        if joined != columns:
-                            columns = joined
-                            if not changed and _resolved(text, columns) != readings:
-                                changed = True
-                                sink.discard()
-                    if changed:
-                        continue
-                    for line, reason, row in parsed.rejected:
-                        sink.reject(row, reason, line=line)
-                    if parsed.batch is not None:
-                        sink.write(parsed.batch)
-                if failure is not None:
-                    raise failure
+            holds = _read_once(text, sink, tables, known, pool, workers)
+            readings = known.readings
             if readings is None:
-                sink.begin(schema_of(layout.names, [Reading(pa.null())] * len(layout.names)))
+                sink.begin(schema_of(names, [Reading(pa.null())] * len(names)))
                 return
-            after = _resolved(text, columns)
-            if any(column.wants_another_look for column in columns):
-                columns = [replace(one, unsure=False) if one.wants_another_look else one for one in columns]
-            elif not changed and after == readings:
+            known.readings = _resolved(text, known.columns)
+            if any(column.wants_another_look for column in known.columns):
+                known.columns = [
+                    replace(one, unsure=False) if one.wants_another_look else one for one in known.columns
+                ]
+            elif holds and known.readings == readings:
                 if not _proves_comma(text, readings):
                     break
                 text.types = TextTypes(text.options, decimal=",")
-                columns, readings = [Column()] * len(layout.names), None
+                known = _Known([Column()] * len(names))
+    sink.found |= text.found(known.columns, readings)
+
+
+def _read_once(
+    text: DelimitedText, sink: Sink, tables: Tables, known: _Known, pool: ThreadPoolExecutor, workers: int
+) -> bool:
+    """Read the file from its beginning to its end; return whether all of it was as it was known to be.
+
+    Once a block is otherwise, the rest is only looked at.
+    """
+    layout, holds = text.layout, True
+    if known.readings is not None:
+        sink.begin(schema_of(layout.names, known.readings))
+    with text.file.bytes(tables.progress) as unlimited:
+        read = _limited(unlimited, text.file, text.options.unpacked)
+        read(layout.start)
+        cut = blocks(
+            read,
+            text.file.name,
+            delimiter=layout.delimiter,
+            quote=layout.quote,
+            line=layout.line,
+            size=min(max(BLOCK, _BYTES_PER_COLUMN * len(layout.names)), _WIDEST_BLOCK),
+            first=_FIRST_BLOCK,
+            skip_unclosed=text.options.on_bad_rows == "skip",
+        )
+
+        def jobs() -> Iterator[Callable[[], _Parsed]]:
+            for block in cut:
+                if known.readings is None:
+                    known.columns = text.parse(block, known.columns, None).columns
+                    known.readings = _resolved(text, known.columns)
+                    sink.begin(schema_of(layout.names, known.readings))
+                yield partial(text.parse, block, known.columns, known.readings)
+
+        for parsed in _in_order(pool, jobs(), workers):
+            if parsed.columns is not known.columns:
+                joined = [one.join(other) for one, other in zip(known.columns, parsed.columns, strict=True)]
+                if joined != known.columns:
+                    known.columns = joined
+                    if holds and _resolved(text, joined) != known.readings:
+                        holds = False
+                        sink.discard()
+            if not holds:
                 continue
-            readings = after
-    sink.found |= text.found(columns, readings)
+            if not parsed.fits:
+                raise RuntimeError("a block is not of the types that it showed")
+            for line, reason, row in parsed.rejected:
+                sink.reject(row, reason, line=line)
+            if parsed.batch is not None:
+                sink.write(parsed.batch)
+    return holds
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, jobs: Iterator[Callable[[], _Parsed]], ahead: int
+) -> Iterator[_Parsed]:
+    """Give out what jobs return, in their order; some of them run ahead."""
+    pending: deque[Future[_Parsed]] = deque()
+    failure: UnreadableFile | None = None
+    ended = False
+    while pending or not ended:
+        while not ended and len(pending) <= ahead:
+            try:
+                job = next(jobs, None)
+            except UnreadableFile as error:
+                # What is wrong further up is told first.
+                job, failure = None, error
+            if job is None:
+                ended = True
+            else:
+                pending.append(pool.submit(job))
+        if pending:
+            yield pending.popleft().result()
+    if failure is not None:
+        raise failure
 
 
 def _limited(read: Callable[[int], bytes], file: TextFile, most: int) -> Callable[[int], bytes]:
