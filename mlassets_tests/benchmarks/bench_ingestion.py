@@ -104,6 +104,71 @@ CSV = {
 }
 
 
+def pandas_jsonl(source: Path, out: Path) -> Callable[[], object]:
+    """Read JSON lines with pandas."""
+    import pandas as pd
+
+    return lambda: pd.read_json(source, lines=True).to_parquet(out, compression="zstd")
+
+
+def polars_jsonl(source: Path, out: Path) -> Callable[[], object]:
+    """Read JSON lines with polars, in memory."""
+    import polars as pl
+
+    return lambda: pl.read_ndjson(source).write_parquet(out, compression="zstd")
+
+
+def pyarrow_jsonl(source: Path, out: Path) -> Callable[[], object]:
+    """Read JSON lines with pyarrow, in memory."""
+    import pyarrow.json as arrow_json
+    import pyarrow.parquet as pq
+
+    return lambda: pq.write_table(arrow_json.read_json(source), out, compression="zstd")
+
+
+def duckdb_jsonl(source: Path, out: Path) -> Callable[[], object]:
+    """Read JSON lines with DuckDB."""
+    import duckdb
+
+    return lambda: duckdb.sql(
+        f"COPY (FROM read_ndjson('{source}')) TO '{out}' (FORMAT parquet, COMPRESSION zstd)"
+    )
+
+
+JSONL = {"pandas": pandas_jsonl, "polars": polars_jsonl, "pyarrow": pyarrow_jsonl, "DuckDB": duckdb_jsonl}
+
+
+def pandas_xlsx(source: Path, out: Path) -> Callable[[], object]:
+    """Read every sheet with pandas, by calamine."""
+    import pandas as pd
+    import python_calamine  # noqa: F401
+
+    out.mkdir()
+
+    def work() -> None:
+        for sheet, frame in pd.read_excel(source, sheet_name=None, engine="calamine").items():
+            frame.to_parquet(out / f"{sheet}.parquet", compression="zstd")
+
+    return work
+
+
+def polars_xlsx(source: Path, out: Path) -> Callable[[], object]:
+    """Read every sheet with polars, by calamine; types hold for all rows, as they do here."""
+    import fastexcel  # noqa: F401
+    import polars as pl
+
+    out.mkdir()
+
+    def work() -> None:
+        for sheet, frame in pl.read_excel(source, sheet_id=0, infer_schema_length=None).items():
+            frame.write_parquet(out / f"{sheet}.parquet", compression="zstd")
+
+    return work
+
+
+XLSX = {"pandas, calamine": pandas_xlsx, "polars, calamine": polars_xlsx}
+
+
 def flights(rows: int) -> Any:
     """Return ten columns of usual types, made anew from the same seed."""
     import numpy as np
@@ -147,10 +212,27 @@ def make_wide_csv(path: Path, rows: int) -> None:
     pl.DataFrame(values, schema=[f"c{at}" for at in range(1_000)]).write_csv(path)
 
 
+def make_jsonl(path: Path, rows: int) -> None:
+    """Write flights as JSON lines."""
+    flights(rows).write_ndjson(path)
+
+
+def make_xlsx(path: Path, rows: int) -> None:
+    """Write flights to each of two sheets."""
+    import xlsxwriter
+
+    frame = flights(rows)
+    with xlsxwriter.Workbook(path) as book:
+        for sheet in ("one", "two"):
+            frame.write_excel(book, worksheet=sheet)
+
+
 CASES = {
     "csv": Case("flights.csv", make_csv, 1_000_000, 100_000, CSV),
     "quoted csv": Case("quoted.csv", make_quoted_csv, 1_000_000, 100_000, CSV),
     "wide csv": Case("wide.csv", make_wide_csv, 10_000, 1_000, CSV),
+    "jsonl": Case("flights.jsonl", make_jsonl, 1_000_000, 100_000, JSONL),
+    "xlsx, two sheets": Case("flights.xlsx", make_xlsx, 100_000, 5_000, XLSX),
 }
 
 
