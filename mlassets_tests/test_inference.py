@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from mlassets.inference import CannotInfer, InferredSpec, infer_spec, sql_name, yaml_text
 from mlassets.ingestion.formats import convert_one
 from mlassets.projects import ProjectSpec, load_project
+from mlassets.sources import SourceSpec
 
 ROWS = 400
 RNG = np.random.default_rng(0)
@@ -47,7 +48,7 @@ def test_a_two_valued_target_is_binary_with_the_positive_class_by_its_name(tmp_p
     assert (spec.target.task, spec.target.positive, spec.model.metric) == ("binary", "yes", "roc_auc")
     assert spec.segments.is_whole
     assert spec.split.by == "random"
-    assert spec.sources == {"my_project": "landing/my_project/*"}
+    assert spec.sources == {"my_project": SourceSpec(files="landing/my_project/*")}
 
 
 @pytest.mark.parametrize(
