@@ -41,7 +41,7 @@ from mlassets.ingestion.errors import (
 from mlassets.ingestion.formats import Sink, Tables, distinct_names
 from mlassets.ingestion.options import ReadOptions
 
-_FIRST = 2**18
+_FIRST = 2**16
 _BLOCK = 2**20
 _LONGEST_RECORD = 2**29
 _MOST_COLUMNS = 20_000
