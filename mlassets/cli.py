@@ -157,6 +157,11 @@ def run(
         specs = _chosen(loaded, project)
         if not project and loaded.errors:
             raise loaded.errors[0]
+        read = {name for spec in specs for name in spec.sources}
+        for error in where.load_sources().errors:
+            # Its files would be left lying, and nobody told.
+            if not project or error.file.stem in read:
+                raise error
         outcomes = runner.take_landed_files()
         if step is not None:
             outcomes += runner.run_step(step, specs, segment)

@@ -153,6 +153,17 @@ def test_what_cannot_land_is_refused_before_anything_does(home: Path, tmp_path: 
         assert told_of in " ".join(result.output.split())
 
 
+def test_a_source_whose_spec_is_wrong_is_told_of_and_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "rows.yaml").write_text("delimeter: ';'\n")
+    (tmp_path / "landing" / "rows").mkdir(parents=True)
+    (tmp_path / "rows.csv").write_text("k\n1\n")
+    for words in (("run",), ("sources",), ("sources", "rows"), ("land", str(tmp_path / "rows.csv"))):
+        result = mlassets(tmp_path, *words)
+        assert result.exit_code == 2, (words, result.output)
+        assert "did you mean delimiter" in " ".join(result.output.split())
+
+
 def test_a_file_that_is_still_written_to_does_not_land(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
