@@ -45,6 +45,7 @@ _MOST_CELLS = 64_000_000
 _MOST_UNPACKED = 4 * 2**30
 _MOST_TEXTS = 2**29
 _SHEET_ROWS = 1_048_576
+_SHEET_COLUMNS = 16_384
 _BLOCK = 2**20
 # What a child may take that reads an old workbook; the format holds at most 255 sheets of 65,536 x 256 cells.
 _CHILD_BYTES = 4 * 2**30
@@ -53,9 +54,10 @@ _HEAD = 50
 # Beyond this many columns fastexcel takes minutes to tell equal names apart.
 _NARROW = 256
 _LARGEST_WHOLE = 2.0**53
-# A cell in a column beyond Z, as in `r="AA1"`. Two patterns that begin with plain text are searched faster than one.
-_FAR = (re.compile(rb'r="[A-Za-z]{2,3}[0-9]'), re.compile(rb"r='[A-Za-z]{2,3}[0-9]"))
-_CELL = re.compile(rb"r=[\"']([A-Za-z]{1,3})([0-9]{1,7})[\"']")
+# A cell in a column beyond Z, as in `r="AA1"`, or a row beyond a million: others make no sheet too large. Two patterns
+# that begin with plain text are searched faster than one.
+_FAR = tuple(re.compile(quote + b"(?:[A-Za-z]{2,}[0-9]|[A-Za-z]?[0-9]{7})") for quote in (b'r="', b"r='"))
+_CELL = re.compile(rb"r=[\"']([A-Za-z]{0,9})([0-9]{1,20})[\"']")
 _DAMAGED = "Open it in a spreadsheet program and save it again"
 
 
@@ -289,7 +291,7 @@ def _check_sheet(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -
             if cells:
                 height = max(height, max(int(row) for _, row in cells))
                 width = max(width, max(map(_number_of, {column for column, _ in cells})))
-    if height * width > _MOST_CELLS:
+    if height * max(1, width) > _MOST_CELLS or width > _SHEET_COLUMNS:
         raise _too_large(
             name, f"a sheet reaches to column {width:,} and row {height:,}, which is {height * width:,} cells"
         )
@@ -334,7 +336,7 @@ def _check_open_document(content: Any, name: str) -> int:
             extent["rows"] += extent["row"]
             if filled["row"]:
                 extent["height"] = extent["rows"]
-            if min(extent["height"], _SHEET_ROWS) * min(extent["width"], 16_384) > _MOST_CELLS:
+            if min(extent["height"], _SHEET_ROWS) * min(extent["width"], _SHEET_COLUMNS) > _MOST_CELLS:
                 raise _too_large(name, f"a sheet has {extent['height']:,} rows of {extent['width']:,} cells")
 
     def entity(*_: Any) -> None:

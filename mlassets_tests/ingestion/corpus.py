@@ -626,6 +626,15 @@ def _spreadsheets() -> Iterable[Case]:
         _workbook(("S", ab), far=lambda book: book["S"].cell(1_048_576, 16_384, 1)),
         Refused(TooLarge, "17,179,869,184"),
     )
+    for what, place in (("row", b"A99999999"), ("column", b"ZZZZ2")):
+        far = _zip(
+            {
+                one: zipped.read(one).replace(b'r="A2"', b'r="' + place + b'"')
+                for zipped in [zipfile.ZipFile(io.BytesIO(_workbook(("S", ab))))]
+                for one in zipped.namelist()
+            }
+        )
+        yield case(f"a cell in a {what} that no sheet has", far, Refused(TooLarge, "reaches to column"))
     yield case("cut off", _workbook(("S", ab))[:-200], CUT)
     yield case("a text by this name", b"a,b\n1,x\n", Refused(UnknownFormat, "Excel"))
     yield case("an archive by this name", _zip({"a.csv": CSV}), Refused(UnknownFormat, ""))
