@@ -1,5 +1,8 @@
+import contextlib
 import datetime as dt
 import io
+import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import xlwt
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlassets.ingestion.errors import TruncatedFile
+from mlassets.ingestion.errors import TruncatedFile, UnreadableFile
 from mlassets.ingestion.formats import Converted, convert
 from mlassets.ingestion.options import ReadOptions
 
@@ -106,3 +109,27 @@ def test_a_damaged_old_workbook_ends_the_process_that_reads_it_and_no_other(tmp_
         content[at] = value
     with pytest.raises(TruncatedFile, match="damaged"):
         read(tmp_path, bytes(content), "a.xls")
+
+
+def test_any_change_to_what_a_workbook_holds_is_read_or_refused(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in [["a", "b"], [1, "x"], [2.5, dt.date(2024, 1, 2)]]:
+        book.active.append(row)
+    buffer = io.BytesIO()
+    book.save(buffer)
+    with zipfile.ZipFile(buffer) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    chance = random.Random(6)
+    for _ in range(60):
+        name = chance.choice(
+            ["xl/worksheets/sheet1.xml", "xl/workbook.xml", "xl/styles.xml", "[Content_Types].xml"]
+        )
+        content = bytearray(members[name])
+        at = chance.randrange(len(content))
+        content[at : at + chance.randrange(3)] = chance.choice([b"99999999", b"<", b'"', b"XFD1", b"-1", b""])
+        changed = io.BytesIO()
+        with zipfile.ZipFile(changed, "w") as archive:
+            for one, kept in members.items():
+                archive.writestr(one, bytes(content) if one == name else kept)
+        with contextlib.suppress(UnreadableFile):
+            assert read(tmp_path, changed.getvalue(), "a.xlsx").tables
