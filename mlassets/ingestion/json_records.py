@@ -110,7 +110,13 @@ def _as_utf_8(source: Path, name: str, options: ReadOptions) -> Iterator[tuple[I
                 "x000": "utf-32-le",
                 "000x": "utf-32-be",
             }.get(noughts)
-        if encoding is None or codecs.lookup(encoding).name == "utf-8":
+        try:
+            known = "utf-8" if encoding is None else codecs.lookup(encoding).name
+        except LookupError:
+            raise BadEncoding(
+                name, f"there is no encoding {encoding!r}", "Name another with `encoding:`"
+            ) from None
+        if encoding is None or known == "utf-8":
             yield file, None
             return
         with TemporaryFile() as recoded:

@@ -114,8 +114,8 @@ def _pieces(
     if text is not None:
         parser.CharacterDataHandler = text
     encoding = options.encoding or _declared(source)
-    decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
     try:
+        decoder = codecs.getincrementaldecoder(encoding)() if encoding else None
         with source.open("rb") as file:
             while block := file.read(_BLOCK):
                 parser.Parse(decoder.decode(block) if decoder else block, False)
