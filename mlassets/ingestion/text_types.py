@@ -346,15 +346,20 @@ class _Text:
         self.raw, self._nulls, self._markers = strings, nulls, markers
 
     @cached_property
+    def _trimmed(self) -> pa.Array:
+        return pc.utf8_trim_whitespace(self.raw)
+
+    @cached_property
     def cleaned(self) -> pa.Array:
         """Without surrounding blanks, and null for what stands for null."""
-        return _without(pc.utf8_trim_whitespace(self.raw), self._nulls)
+        return _without(self._trimmed, self._nulls)
 
     @cached_property
     def markers_in(self) -> frozenset[str]:
-        """The markers among the values."""
-        at = pc.is_in(self.cleaned, value_set=self._markers)
-        return frozenset(self.cleaned.filter(at).unique().to_pylist()) if _any(at) else frozenset()
+        """The markers among the values: also what stands for null in quotes, which is text if all else is."""
+        quoted = pc.and_(pc.is_null(self.cleaned), pc.not_equal(self._trimmed, ""))
+        at = pc.or_kleene(pc.is_in(self.cleaned, value_set=self._markers), pc.fill_null(quoted, False))
+        return frozenset(self._trimmed.filter(at).unique().to_pylist()) if _any(at) else frozenset()
 
     @cached_property
     def marked(self) -> pa.Array:

@@ -116,6 +116,11 @@ def test_nothing_and_NA_are_null_but_a_quoted_NA_is_text(tmp_path: Path) -> None
     assert table.to_pydict() == {"n": [1, None, None, 3], "s": ["NA", None, "x", ""]}
 
 
+def test_a_column_of_nothing_but_quoted_NA_is_one_of_text(tmp_path: Path) -> None:
+    _, table = converted(tmp_path, b'n,country\n1,"NA"\n2,NA\n3,"NA"\n')
+    assert table["country"].to_pylist() == ["NA", None, "NA"]
+
+
 @pytest.mark.parametrize("late", ["x", "1.5", "2013-01-01", "007", "9223372036854775808"])
 def test_a_type_that_changes_in_the_last_of_many_rows_holds_for_all(tmp_path: Path, late: str) -> None:
     rows = ROW_GROUP_ROWS + 10
