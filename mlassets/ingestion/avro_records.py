@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from mlassets.ingestion.columnar import write_batches
+from mlassets.ingestion.columns import JSON, stored
 from mlassets.ingestion.errors import NotRecords, TruncatedFile, UnreadableFile
 from mlassets.ingestion.formats import Tables
 from mlassets.ingestion.options import ReadOptions
@@ -36,7 +37,6 @@ _LOGICAL = {
     "local-timestamp-micros": pa.timestamp("us"),
     "uuid": pa.string(),
 }
-_JSON = pa.json_()
 
 
 def read_avro(source: Path, name: str, options: ReadOptions, tables: Tables) -> Mapping[str, Any]:
@@ -51,7 +51,7 @@ def read_avro(source: Path, name: str, options: ReadOptions, tables: Tables) -> 
                 raise NotRecords(name, "its values are not records", "Land a file whose schema is a record")
             known: dict[str, Any] = {}
             kinds = {field["name"]: _type(field["type"], known, ()) for field in schema["fields"]}
-            fields = [pa.field(column, _storage(kind)) for column, kind in kinds.items()]
+            fields = [pa.field(column, stored(kind)) for column, kind in kinds.items()]
 
             def batches() -> Any:
                 held: list[Any] = []
@@ -81,7 +81,7 @@ def _batch(records: list[Any], kinds: Mapping[str, pa.DataType], schema: pa.Sche
     for field in schema:
         kind = kinds[field.name]
         values = [record[field.name] for record in records]
-        if pt.is_nested(kind) or kind.equals(_JSON) or pt.is_string(kind):
+        if pt.is_nested(kind) or kind.equals(JSON) or pt.is_string(kind):
             values = [_value(value, kind) for value in values]
         columns.append(pa.array(values, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -93,11 +93,11 @@ def _type(schema: Any, known: dict[str, Any], within: tuple[str, ...]) -> pa.Dat
         branches = [one for one in schema if one != "null"]
         if len(branches) == 1:
             return _type(branches[0], known, within)
-        return pa.null() if not branches else _JSON
+        return pa.null() if not branches else JSON
     if isinstance(schema, str):
         if schema in _PLAIN:
             return _PLAIN[schema]
-        return _JSON if schema in within or schema not in known else _type(known[schema], known, within)
+        return JSON if schema in within or schema not in known else _type(known[schema], known, within)
     kind, logical = schema["type"], schema.get("logicalType")
     if isinstance(kind, dict | list):
         return _type(kind, known, within)
@@ -105,14 +105,14 @@ def _type(schema: Any, known: dict[str, Any], within: tuple[str, ...]) -> pa.Dat
         known[schema["name"]] = schema
         within = (*within, schema["name"])
     if len(within) > _DEEPEST:
-        return _JSON
+        return JSON
     if logical == "decimal" and schema.get("precision", 99) <= 38:
         return pa.decimal128(schema["precision"], schema.get("scale", 0))
     if logical in _LOGICAL:
         return _LOGICAL[logical]
     if kind == "record":
         fields = [pa.field(one["name"], _type(one["type"], known, within)) for one in schema["fields"]]
-        return pa.struct(fields) if fields else _JSON
+        return pa.struct(fields) if fields else JSON
     if kind == "array":
         return pa.list_(_type(schema["items"], known, (*within, "")))
     if kind == "map":
@@ -122,22 +122,10 @@ def _type(schema: Any, known: dict[str, Any], within: tuple[str, ...]) -> pa.Dat
     return pa.binary() if kind == "fixed" else _type(kind, known, within)
 
 
-def _storage(kind: pa.DataType) -> pa.DataType:
-    if kind.equals(_JSON):
-        return pa.string()
-    if pt.is_map(kind):
-        return pa.map_(pa.string(), _storage(kind.item_type))
-    if pt.is_list(kind):
-        return pa.list_(_storage(kind.value_type))
-    if pt.is_struct(kind):
-        return pa.struct([pa.field(field.name, _storage(field.type)) for field in kind])
-    return kind
-
-
 def _value(value: Any, kind: pa.DataType) -> Any:
     if value is None:
         return None
-    if kind.equals(_JSON):
+    if kind.equals(JSON):
         return json.dumps(value, default=str, ensure_ascii=False)
     if pt.is_string(kind):
         return str(value)

@@ -18,6 +18,9 @@ from mlassets.ingestion.formats import Sink, distinct_names
 from mlassets.ingestion.options import ReadOptions
 from mlassets.ingestion.text_types import KINDS, WIDER, Column, Reading, TextTypes, cleaned, described, parse
 
+JSON = pa.json_()
+"""Values of no one type, which are kept as texts of JSON."""
+
 # Texts of formats that have numbers and booleans, but no dates: only the latter are looked for.
 MOMENTS = tuple(kind for kind in KINDS if pt.is_temporal(kind))
 _GIVEN = {
@@ -313,3 +316,16 @@ def _read_as(column: pa.Array, kind: pa.DataType, date_format: str | None) -> pa
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def stored(kind: pa.DataType) -> pa.DataType:
+    """Return the type that values are stored as: text for JSON, however deep it lies."""
+    if kind.equals(JSON):
+        return pa.string()
+    if pt.is_map(kind):
+        return pa.map_(pa.string(), stored(kind.item_type))
+    if pt.is_list(kind):
+        return pa.list_(stored(kind.value_type))
+    if pt.is_struct(kind):
+        return pa.struct([pa.field(field.name, stored(field.type)) for field in kind])
+    return kind

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 import pyarrow.types as pt
 
-from mlassets.ingestion.columns import Columns
+from mlassets.ingestion.columns import JSON, Columns, stored
 from mlassets.ingestion.errors import (
     BadEncoding,
     BadRow,
@@ -50,7 +50,6 @@ _MOST_CELLS = 20_000_000
 _MOST_MEMBERS = 500
 _DEEPEST_TYPE = 16
 _MOST_SKELETON = 1_000_000
-_JSON = pa.json_()
 _LOST = "Land it again; if it was still being written, land it under another name and rename it when done"
 _MEND = "Mend this record, or take the others with `on_bad_rows: skip`"
 _ENCODINGS = (
@@ -679,7 +678,7 @@ class _Conversion:
                 self._mixed.add(field.name)
             if not (pt.is_integer(field.type) or pt.is_boolean(field.type)):
                 values = [_value(value, field.type) for value in values]
-            columns.append(pa.array(values, _storage(field.type)))
+            columns.append(pa.array(values, stored(field.type)))
         return pa.Table.from_arrays(columns, names=schema.names)
 
 
@@ -739,7 +738,7 @@ _TYPES = {
     "boolean": pa.bool_(),
     "integer": pa.int64(),
     "number": pa.float64(),
-    "json": _JSON,
+    "json": JSON,
 }
 
 
@@ -782,26 +781,16 @@ def _arrow(kind: _Kind, level: int = 0) -> pa.DataType:
         return _TYPES[kind]
     # Parquet has no objects without members.
     if level >= _DEEPEST_TYPE or not kind:
-        return _JSON
+        return JSON
     if isinstance(kind, list):
         return pa.list_(_arrow(kind[0], level + 1))
     return pa.struct([pa.field(name, _arrow(one, level + 1)) for name, one in kind.items()])
 
 
 def _holds_json(kind: pa.DataType) -> bool:
-    if kind.equals(_JSON):
+    if kind.equals(JSON):
         return True
     return any(_holds_json(kind.field(position).type) for position in range(kind.num_fields))
-
-
-def _storage(kind: pa.DataType) -> pa.DataType:
-    if kind.equals(_JSON):
-        return pa.string()
-    if pt.is_list(kind):
-        return pa.list_(_storage(kind.value_type))
-    if pt.is_struct(kind):
-        return pa.struct([pa.field(field.name, _storage(field.type)) for field in kind])
-    return kind
 
 
 def _value(value: Any, kind: pa.DataType) -> Any:
@@ -812,7 +801,7 @@ def _value(value: Any, kind: pa.DataType) -> Any:
         return str(value) if isinstance(value, str) else json.dumps(value)
     if pt.is_floating(kind):
         return float(value)
-    if kind.equals(_JSON):
+    if kind.equals(JSON):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if pt.is_list(kind):
         return [_value(one, kind.value_type) for one in value]
