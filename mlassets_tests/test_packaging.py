@@ -99,7 +99,7 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 def test_compose_names_real_images_services_and_volumes() -> None:
     services = COMPOSE["services"]
-    assert set(services) == {"postgres", "code", "daemon", "webserver"}
+    assert set(services) == {"postgres", "code", "daemon", "webserver", "receive"}
     assert all(re.fullmatch(r"(postgres|mlassets):[\w.-]+", one["image"]) for one in services.values())
     for service in services.values():
         assert set(service.get("depends_on", {})) <= set(services)
