@@ -113,6 +113,8 @@ def sources_to_judge(specs: Mapping[str, SourceSpec], seen: Snapshot) -> Iterato
         specs: Specs by source.
         seen: What there is, as it was at one moment.
     """
+    # Verdicts of before there were expectations say nothing of any.
+    nothing = source_limits_hash(SourceSpec())
     for name, spec in specs.items():
         partition = Partition.source(name)
         newest = seen.latest(SOURCES, partition)
@@ -120,7 +122,7 @@ def sources_to_judge(specs: Mapping[str, SourceSpec], seen: Snapshot) -> Iterato
         if newest is None or judged is None:
             continue
         limits = source_limits_hash(spec)
-        if any(mark.get(LIMITS, limits) != limits for mark in judged.marks):
+        if any(mark.get(LIMITS, nothing) != limits for mark in judged.marks):
             identity = str(blake3("\n".join((SOURCES, name, newest.id, limits)).encode()).hexdigest()[:24])
             yield Decision(SOURCES, partition, "due", "what is expected of it changed", "limits", identity)
 

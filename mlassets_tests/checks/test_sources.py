@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from mlassets.checks.draw_data import verdicts_on as verdicts_on_draw
 from mlassets.checks.sources import verdicts_on
 from mlassets.home import Home
+from mlassets.steps import LIMITS
 from mlassets_tests.small_homes import land, runner_of, write_spec
-from resources.things import Draft, Partition, Thing
+from resources.things import Draft, Partition, Thing, new_id
 from resources.verdicts import Verdict
 
 LANDED = dt.datetime(2024, 2, 3, tzinfo=dt.UTC)
@@ -163,3 +165,20 @@ def test_a_run_judges_again_what_the_spec_now_expects_and_then_nothing(home: Hom
         assert runner.take_landed_files() == []
     newest = home.store.require("sources", Partition.source("flights"))
     assert {one.claim: one.status for one in home.store.verdicts(newest.id)}["values_are_valid"] == "passed"
+
+
+def test_a_source_of_before_there_were_expectations_is_judged_when_it_gets_some(
+    home: Home, tmp_path: Path
+) -> None:
+    land(tmp_path, "flights/jan.csv", "id,carrier\n1,a\n20,b\n")
+    with runner_of(tmp_path) as runner:
+        runner.take_landed_files()
+        newest = home.store.require("sources", Partition.source("flights"))
+        unmarked = [
+            replace(one, details={name: value for name, value in one.details.items() if name != LIMITS})
+            for one in home.store.verdicts(newest.id)
+        ]
+        home.store.record_verdicts(newest.id, new_id(), unmarked, b"", run_id="earlier")
+        assert runner.take_landed_files() == []
+        expect(home, "flights", {"expect": {"columns": {"id": {"range": [0, 9]}}}})
+        assert [one.partition for one in runner.take_landed_files()] == ["flights"]
