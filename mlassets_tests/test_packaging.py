@@ -52,7 +52,7 @@ def test_every_package_that_is_imported_is_a_requirement() -> None:
     names |= {"sklearn", "pydantic_settings", "ruamel", "re2", "docx", "markdown_it", "psycopg2"}
     names |= {"mlassets", "resources", "dagster_duckdb"}
     # What comes with a requirement of ours and is part of its public face.
-    names |= {"botocore", "pdfminer", "scipy"}
+    names |= {"botocore", "pdfminer", "scipy", "urllib3"}
     import sys
 
     imported = {

@@ -121,8 +121,9 @@ def fetch_url(
 
 def _save(response: "Response", url: str, folder: Path, limit: int, progress: Progress | None) -> Path:
     from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
 
-    total = int(response.headers.get("Content-Length") or 0)
+    total = _origin(response).size or 0
     if total > limit:
         raise _too_large(url, total, limit)
     named = _NAMED.search(response.headers.get("Content-Disposition", ""))
@@ -143,7 +144,7 @@ def _save(response: "Response", url: str, folder: Path, limit: int, progress: Pr
                 file.write(chunk)
                 if progress is not None:
                     progress("bytes", done, max(total, done))
-    except RequestException as error:
+    except (RequestException, HTTPError) as error:
         raise _Interrupted(
             f"{url} could not be fetched: it broke off after {done:,} bytes ({_words(error)})"
         ) from error

@@ -82,17 +82,20 @@ def test_no_more_is_fetched_than_the_limit(web: Web, tmp_path: Path, says: int |
         fetch_url(f"{web.url}/x.csv", tmp_path, limit=1000)
 
 
-def test_what_breaks_off_is_tried_again_and_never_taken_for_the_whole(web: Web, tmp_path: Path) -> None:
-    web.answers["/x.csv"] = Answer(b"k\n1\n", says=100)
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz"])
+def test_what_breaks_off_is_tried_again_and_never_taken_for_the_whole(
+    web: Web, tmp_path: Path, name: str
+) -> None:
+    web.answers[f"/{name}"] = Answer(b"k\n1\n", says=100)
     with pytest.raises(NotFetched, match="broke off"):
-        fetch_url(f"{web.url}/x.csv", tmp_path, limit=LIMIT)
-    assert web.asked.count("GET /x.csv") == 4
+        fetch_url(f"{web.url}/{name}", tmp_path, limit=LIMIT)
+    assert web.asked.count(f"GET /{name}") == 4
 
     def second_time(_request: Any) -> Answer:
         return Answer(status=503) if len(web.asked) < 6 else Answer(b"k\n2\n")
 
-    web.answers["/x.csv"] = second_time
-    fetched = fetch_url(f"{web.url}/x.csv", tmp_path, limit=LIMIT)
+    web.answers[f"/{name}"] = second_time
+    fetched = fetch_url(f"{web.url}/{name}", tmp_path, limit=LIMIT)
     assert fetched is not None
     assert fetched[0].read_bytes() == b"k\n2\n"
 
