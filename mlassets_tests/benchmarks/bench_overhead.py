@@ -35,7 +35,7 @@ WORK = (
     ("mlassets.assets.model", "train"),
     ("mlassets.assets.aggregate", "pool_predictions"),
     ("mlassets.assets.review", "evidence_page"),
-    ("mlassets.assets.publish", "make_release"),
+    ("mlassets.assets.publish", "published"),
     ("mlassets.checks.publish", "round_trip_error"),
     ("mlassets.modelling.persistence", "load_estimator"),
     ("mlassets.quality.suites", "judge_draw"),
