@@ -2,8 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Two more than the two cores it is made for, as some tests wait for a daemon's next look.
-WORKERS ?= 4
+# One more than the two cores it is made for, as some tests wait for a daemon's next look.
+WORKERS ?= 3
 MLASSETS_HOME ?= .mlassets
 
 BIN := $(VENV)/bin

@@ -273,10 +273,10 @@ def test_a_thing_is_reached_from_the_partitions_page_and_leads_to_its_run_and_re
     pictures = look.page.locator("#pictures img")
     assert pictures.count() == 2
     for number in range(2):
-        pictures.nth(number).scroll_into_view_if_needed()
-        look.page.wait_for_function(
-            f"document.querySelectorAll('#pictures img')[{number}].naturalWidth > 100"
-        )
+        picture = pictures.nth(number)
+        picture.scroll_into_view_if_needed()
+        # The page's policy lets nobody evaluate a text, as waiting for a function does.
+        wait_until(lambda one=picture: one.evaluate("img => img.naturalWidth") > 100, "it is drawn", 30)
     look.page.get_by_role("link", name="report of its verdicts").click()
     expect(look.page).to_have_title(f"{MODEL} of {PROJECT}|JFK")
 

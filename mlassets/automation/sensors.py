@@ -143,7 +143,12 @@ def new_models_sensor(context: dg.SensorEvaluationContext, home: Home) -> dg.Sen
             one for one in due if one.step == AGGREGATE and one.cause in ("missing", "input", "segments")
         ]
         approved = [one for one in due if one.step == PUBLISH and one.cause in ("missing", "input")]
-        ahead = [one.identity for one in due if one.step in SEGMENT_STEPS and one.cause not in JUDGED_AGAIN]
+        steps = [one for one in due if one.step in SEGMENT_STEPS]
+        ahead = [one.identity for one in steps if one.cause not in JUDGED_AGAIN]
+        unjudged = {one.partition.key for one in steps if one.cause in JUDGED_AGAIN}
+        # What a run has made and not yet judged is no work that is due, and the run goes on after it.
+        if asked and unjudged and unjudged & _underway(context.instance):
+            return approved
         if not asked or not ahead:
             return asked + approved
         ended = {key for key, underway in _runs_by_key(context.instance, ahead).items() if not underway}

@@ -364,6 +364,28 @@ def test_an_aggregate_waits_until_all_work_on_its_segments_has_come_to_rest(
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
+        (dg.DagsterRunStatus.STARTED, set()),
+        (dg.DagsterRunStatus.CANCELED, {("aggregate", "late")}),
+    ],
+)
+def test_an_aggregate_waits_for_a_run_that_has_yet_to_judge_what_it_made(
+    made: Made, instance: dg.DagsterInstance, status: dg.DagsterRunStatus, expected: set[Any]
+) -> None:
+    made.spec()
+    made.source("flights")
+    made.all_steps()
+    made.source("flights", MORE_FLIGHTS)
+    for one in requests(look(new_data_sensor, made, instance)):
+        run(instance, one, status)
+    made.segment_steps("JFK", content="more")
+    flights = made.store.require("sources", Partition.source("flights"))
+    made.thing("draw_data", segment="EWR", on=[flights], content="more", judged=False)
+    assert asked(look(new_models_sensor, made, instance)) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
         (None, set()),
         (dg.DagsterRunStatus.NOT_STARTED, set()),
         (dg.DagsterRunStatus.STARTED, set()),
