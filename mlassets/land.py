@@ -18,7 +18,7 @@ from mlassets.ingestion.taking import land, tables_together, watching
 from mlassets.origins import CannotLand, fetch_origin, place_of
 from mlassets.runs import Outcome, Runner, instance_of, lay_out
 from mlassets.sections import slugify
-from mlassets.sources import LANDING, FetchSpec, SourceSpec, name_trouble, together
+from mlassets.sources import LANDING, SourceSpec, name_trouble, together
 from mlassets.steps import SOURCES
 from resources.things import Partition
 
@@ -262,8 +262,3 @@ def became(home: Home, outcome: Outcome, names: Sequence[str]) -> dict[str, Any]
             if name in notes and notes[name].rejected
         ],
     }
-
-
-def from_query(database: str, query: str, every: str | None) -> SourceSpec:
-    """Return the spec of a source that a query to PostgreSQL gives."""
-    return SourceSpec(fetch=FetchSpec(database=database, query=query, every=every))

@@ -81,6 +81,6 @@ def _landed(source: Thing, files: list[str] | None = None) -> datetime | None:
     times = [
         one["mtime_ns"]
         for one in source.parameters["files"]
-        if files is None or one.get("component") in files
+        if (files is None or one.get("component") in files) and one["mtime_ns"]
     ]
     return datetime.fromtimestamp(max(times) / 1e9, UTC) if times else None

@@ -214,7 +214,7 @@ def _patiently(once: Callable[[], _Result]) -> _Result:
     retrying = Retrying(
         retry=retry_if_exception_type(_Interrupted),
         stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_exponential_jitter(initial=0.2, max=5),
+        wait=wait_exponential_jitter(multiplier=0.2, max=5),
         reraise=True,
     )
     return retrying(once)

@@ -42,7 +42,6 @@ ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 64 * 2**20
 _HEAD_BYTES = 4096
 _CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\v\x1a\x1b")
-EVERY_TABLE = "*"
 
 # What is counted, how much of it is done, how much of it there is: as the bars of the command line take it.
 Progress = Callable[[str, int, int], None]

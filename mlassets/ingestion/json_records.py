@@ -197,21 +197,6 @@ class _Text:
             return lines and not (first.startswith(b"[") or first.strip() == b"{")
         return isinstance(value, dict) or (lines and isinstance(value, list))
 
-    def not_utf_8(self, content: bytes, start: int) -> BadEncoding:
-        """Return the error for bytes from `start` on that are not UTF-8."""
-        try:
-            content.decode("utf-8")
-            at, byte = start, 0
-        except UnicodeDecodeError as error:
-            at, byte = start + error.start, content[error.start]
-        return BadEncoding(
-            self.name,
-            f"byte 0x{byte:02x} is not UTF-8",
-            "Save the file as UTF-8, or say its `encoding:`",
-            line=self.line_of(at),
-            byte=at if self.exact else None,
-        )
-
 
 @dataclass(frozen=True)
 class _Block:

@@ -307,26 +307,6 @@ def _expectations(
     return observed
 
 
-def judge_texts(suite: Suite, texts: TextRows, limits: Mapping[str, Limit]) -> Judgement:
-    """Judge the columns that hold texts by themselves, where a suite does not do so.
-
-    Args:
-        suite: Whose entries on texts are held against them.
-        texts: What observes the columns.
-        limits: Limits that the spec moves.
-    """
-    observations = texts.observations()
-    judged = {
-        entry.claim: judge(entry, limits, observations[entry.claim])
-        for entry in checks_of(suite)
-        if entry.claim in observations
-    }
-    return Judgement(
-        tuple(verdict for verdict, _ in judged.values()),
-        {claim: shown for claim, (_, shown) in judged.items() if shown},
-    )
-
-
 def _texts_of(table: pa.Table, target: str, sample: int, seed: int, show: bool) -> TextRows:
     def rows() -> Any:
         import pyarrow.dataset as ds

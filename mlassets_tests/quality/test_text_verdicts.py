@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mlassets.quality.checks import checks_of
 from mlassets.quality.displays import Figure, Table
-from mlassets.quality.suites import judge_draw, judge_texts
+from mlassets.quality.judging import judge
+from mlassets.quality.suites import Judgement, judge_draw
 from mlassets.quality.text_pages import sampled
 from mlassets.quality.text_verdicts import TextRows
 from mlassets_tests.quality.written import HOSTILE, MATTERS, notes
@@ -42,7 +43,15 @@ def judgement(rows: pa.Table, earlier: pa.Table | None = None, **options: Any) -
         **({"new": given(options.pop("new"))} if "new" in options else {}),
         **options,
     )
-    return judge_texts(options.get("suite", "integrity"), texts, {})
+    observed = texts.observations()
+    found = {
+        entry.claim: judge(entry, {}, observed[entry.claim])
+        for entry in checks_of(options.get("suite", "integrity"))
+        if entry.claim in observed
+    }
+    return Judgement(
+        tuple(verdict for verdict, _ in found.values()), {claim: shown for claim, (_, shown) in found.items()}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -186,11 +195,13 @@ def test_a_draw_is_judged_by_its_texts_too(usual: pa.Table) -> None:
 def test_where_no_column_holds_texts_nothing_is_imported_for_them() -> None:
     code = (
         "import sys, pyarrow as pa\n"
-        "from mlassets.quality.suites import judge_texts\n"
+        "from mlassets.quality.checks import entry_of\n"
+        "from mlassets.quality.judging import judge\n"
         "from mlassets.quality.text_verdicts import TextRows\n"
         "rows = pa.table({'carrier': ['AA', 'UA'] * 500, 'delay': range(1000)})\n"
         "texts = TextRows(lambda: 1 / 0, 1000, lambda: rows)\n"
-        "found = judge_texts('sources', texts, {}).verdicts\n"
+        "claims = [one for one in texts.observations() if one != 'like_texts_share_a_label']\n"
+        "found = [judge(entry_of(one), {}, texts.observations()[one])[0] for one in claims]\n"
         "print({one.message for one in found}, len(found))\n"
         "print(sorted({'deepchecks', 'sklearn', 'duckdb', 'scipy'} & set(sys.modules)))\n"
     )
